@@ -1,0 +1,1 @@
+"""The ground floor: time, money and errors. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""Where machines come from: one folder per cloud, the same file names in each."""
