@@ -238,6 +238,8 @@ class Provider(Protocol):
     account: str
     """`provider/account id/credential source/endpoint`: the guard speaks for one account."""
     billing: Billing
+    bills_awake_only: bool
+    """A machine that is this computer costs nothing while it sleeps, so its deadlines count time awake."""
     worst_lateness_s: float
     """Seconds that may pass, at worst, between a due end and the last billed second."""
     shutdown_notice_s: float
@@ -254,6 +256,9 @@ class Provider(Protocol):
 
     def offers(self, request: OfferRequest) -> list[Offer]:
         """Every machine that would do, priced. Creates nothing. Raises PriceUnknown, InvalidRequest, QuotaError."""
+
+    def calls(self, offer: Offer) -> list[str]:
+        """What `create` would call for this offer, in order, for `up --dry-run`."""
 
     def create(self, intent: Intent) -> Machine:
         """Make the machine, or return the one that this token made already.

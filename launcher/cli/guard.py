@@ -1,0 +1,86 @@
+"""`gpulaunch guard`: watch live jobs in the foreground. `up` and `status` start the same as a detached process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from launcher import guard_process
+from launcher.cli.screen import say
+from launcher.cli.state import Context, open_state, open_state_if_any
+from launcher.core.errors import Exit, GpulaunchError
+from launcher.guard import Guard
+from launcher.journal import ReplacedError
+from providers import registry
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+@click.command()
+@click.option("--account", hidden=True, help="Watch this account only.")
+def guard(*, account: str | None) -> int:
+    """Watch live jobs in the foreground until none is left.
+
+    Meant for systemd or cron; `up` and `status` start a guard by themselves.
+    """
+    if account is not None:
+        return _watch(open_state(), account)
+    state = open_state_if_any()
+    accounts = state.journal.live_accounts() if state is not None else []
+    if state is None or not accounts:
+        say("No job is live: nothing to watch.")
+        return Exit.OK
+    if len(accounts) == 1:
+        return _watch(state, accounts[0])
+    # One guard for each account, so that the credentials of one never touch the machines of another.
+    children = [
+        subprocess.Popen([sys.executable, "-P", "-m", "launcher.cli", "guard", "--account", a]) for a in accounts
+    ]
+    return max(child.wait() for child in children)
+
+
+def _watch(state: Context, account: str) -> int:
+    lock = guard_process.hold(guard_process.guard_lock(state.home, account))
+    if lock is None:
+        say(f"A guard watches {account} already.")
+        return Exit.OK
+    try:
+        provider = registry.load(
+            account.split("/", maxsplit=1)[0], clock=state.clock, home=str(state.home), settings={}
+        )
+        if provider.account != account:
+            raise GpulaunchError(
+                f"This shell speaks for {provider.account}, not for {account}.",
+                "A guard never touches another account's machines.",
+                "Set the credentials that launched the job, then run gpulaunch guard.",
+            )
+        watcher = Guard(
+            state.journal.writer(account, os.getpid()),
+            provider,
+            state.clock,
+            launcher_alive=lambda job: guard_process.is_held(guard_process.launch_lock(state.home, job)),
+        )
+        _obey_signals(watcher)
+        try:
+            watcher.run()
+        except ReplacedError as error:
+            say(str(error))
+    finally:
+        os.close(lock)
+    return Exit.OK
+
+
+def _obey_signals(watcher: Guard) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        watcher.stop()
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

@@ -1,0 +1,217 @@
+"""`gpulaunch up`: from a job file to a machine under a cap."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from launcher import guard_process
+from launcher.cli import follow, show_plan
+from launcher.cli.screen import is_interactive, put_json, say, summary
+from launcher.cli.state import Context, open_state
+from launcher.config import load_config, local_settings, state_home
+from launcher.core.clock import SystemClock
+from launcher.core.errors import Exit, Interrupted, UsageError
+from launcher.environment import training_environment
+from launcher.job import find_job_file, load_job, spec_to_json, with_flags
+from launcher.local_checks import check_local
+from launcher.outcome import State
+from launcher.owner import owner_hash
+from launcher.plan import Plan, make_plan, plan_json
+from launcher.records import Job
+from launcher.views import job_exit_code, job_view
+from providers import registry
+from providers.base import OfferRequest
+
+if TYPE_CHECKING:
+    from launcher.config_schema import Config
+    from launcher.job import JobSpec
+    from providers.base import Provider
+
+
+@click.command()
+@click.argument("jobfile", required=False, type=click.Path(path_type=Path))
+@click.option("--budget", metavar="USD", help="The hard cap for the job's whole bill, such as 5 or 4.50.")
+@click.option(
+    "--provider", metavar="NAME", default="auto", help=f"auto, or one of: {', '.join(registry.USER_PROVIDERS)}."
+)
+@click.option("--region", "regions", metavar="R", multiple=True, help="Only this region; may be given again.")
+@click.option("--spot/--on-demand", "spot", default=None, help="Spot machines are cheaper and can be taken away.")
+@click.option("--max-duration", metavar="TIME", help="A time limit beside the cap, such as 8h.")
+@click.option("--name", metavar="N", help="The job's name.")
+@click.option("--no-store", is_flag=True, help="Keep nothing: what the training writes dies with a rented machine.")
+@click.option("--detach", is_flag=True, help="Return once the machine is accepted.")
+@click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and every call it would make; create nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def up(
+    *,
+    jobfile: Path | None,
+    budget: str | None,
+    provider: str,
+    regions: tuple[str, ...],
+    spot: bool | None,
+    max_duration: str | None,
+    name: str | None,
+    no_store: bool,
+    detach: bool,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Launch a training job under a hard cap in dollars.
+
+    JOBFILE is by default the gpulaunch.yaml of this folder or the nearest one above.
+    """
+    config = load_config(os.environ)
+    spec = with_flags(
+        load_job(jobfile or find_job_file(Path.cwd())),
+        budget=budget,
+        name=name,
+        max_duration=max_duration,
+        spot=spot,
+        regions=regions,
+        providers=() if provider == "auto" else (provider,),
+        store="none" if no_store else None,
+    )
+    launch = _prepare(spec, config)
+    if dry_run:
+        return _dry_run(launch, as_json=as_json)
+    if not as_json or not yes:
+        show_plan.show(launch.plan, spec, SystemClock().now(), launch.note)
+    _confirm(yes=yes)
+    return _launch(launch, detach=detach, as_json=as_json)
+
+
+class _Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a launch needs, before anything is created."""
+
+    spec: Any
+    plan: Any
+    provider: Any
+    settings: dict[str, Any]
+    owner: str
+    note: str
+
+
+def _prepare(spec: JobSpec, config: Config) -> _Launch:
+    """Choose the provider, ask for offers, and plan. Creates nothing."""
+    if spec.budget_usd is None:
+        raise UsageError(
+            "The job has no budget.",
+            "Nothing is launched without a cap.",
+            f"Give one with --budget 5, or write `budget: 5.00` in {spec.path}.",
+        )
+    name, note = _choose_provider(spec)
+    settings: dict[str, Any] = {}
+    if name == "local":
+        check_local(spec, os.environ)
+        settings = {**local_settings(spec, config), "environment": training_environment(os.environ)}
+    provider = registry.load(name, clock=SystemClock(), home=str(state_home(os.environ)), settings=settings)
+    backstop = provider.preflight()
+    offers = provider.offers(
+        OfferRequest(
+            gpu=spec.resources.gpu,
+            disk_gb=spec.resources.disk_gb,
+            spot=spec.resources.spot,
+            regions=spec.resources.regions,
+            has_image=spec.image is not None,
+            settings=settings,
+        )
+    )
+    plan = make_plan(spec, offers, provider, backstop=backstop, cap_usd=spec.budget_usd)
+    return _Launch(spec=spec, plan=plan, provider=provider, settings=settings, owner=owner_hash(config), note=note)
+
+
+def _choose_provider(spec: JobSpec) -> tuple[str, str]:
+    """The provider to use, and a word to the user when it was not their choice."""
+    if spec.resources.providers:
+        return spec.resources.providers[0], ""
+    return "local", "No cloud is set up here: using this computer (provider local)."
+
+
+def _confirm(*, yes: bool) -> None:
+    if yes:
+        return
+    if not is_interactive():
+        raise UsageError(
+            "There is no terminal to ask for a confirmation.", fix="Add --yes to launch without a question."
+        )
+    if not click.confirm("Launch it?", default=True, err=True):
+        raise Interrupted("Nothing was created.")
+
+
+def _dry_run(launch: _Launch, *, as_json: bool) -> int:
+    plan: Plan = launch.plan
+    provider: Provider = launch.provider
+    now = SystemClock().now()
+    calls = provider.calls(plan.offer)
+    if as_json:
+        put_json({**plan_json(plan, now), "name": launch.spec.name, "calls": calls})
+        return Exit.OK
+    show_plan.show(plan, launch.spec, now, launch.note)
+    say("It would:")
+    for number, call in enumerate(calls, 1):
+        say(f"  {number}. {call}")
+    say("Nothing was created.")
+    return Exit.OK
+
+
+def _launch(launch: _Launch, *, detach: bool, as_json: bool) -> int:
+    """Write the job down, start its guard, and stay until it is accepted or, attached, until it is gone."""
+    state = open_state()
+    plan: Plan = launch.plan
+    job = Job(
+        id=f"j-{secrets.token_hex(5)}",
+        name=launch.spec.name,
+        account=launch.provider.account,
+        provider=launch.provider.name,
+        cap_usd=plan.cap_usd,
+        spec=spec_to_json(launch.spec),
+        created_at=state.clock.now(),
+        settings=launch.settings,
+        offers=msgspec.json.encode([plan.offer, *plan.others]).decode(),
+        layers={layer.name: layer.armed for layer in plan.layers},
+        owner=launch.owner,
+    )
+    lock_path = guard_process.launch_lock(state.home, job.id)
+    lock = guard_process.hold(lock_path)
+    try:
+        with follow.Signals(interactive=is_interactive()) as signals:
+            state.journal.add_job(job, now=job.created_at)
+            viewer = follow.Viewer(state, job.id, signals, quiet=as_json)
+            code = viewer.until_accepted()
+            if code is None and not detach:
+                code = viewer.until_gone()
+    finally:
+        if lock is not None:
+            os.close(lock)
+            lock_path.unlink(missing_ok=True)
+    return _report(state, job.id, code, as_json=as_json)
+
+
+def _report(state: Context, job_id: str, code: Exit | None, *, as_json: bool) -> int:
+    """The last word: the job as it stands, and its exit code."""
+    job, attempts = state.journal.job(job_id), state.journal.attempts(job_id)
+    view = job_view(job, attempts, state.clock.now())
+    if as_json:
+        put_json(view)
+    if job.state == State.GONE:
+        if not as_json:
+            for line in summary(view):
+                click.echo(line)
+        nothing_made = not any(attempt.create_called for attempt in attempts)
+        if nothing_made and job.outcome == "cancelled":
+            return Exit.INTERRUPTED
+        return job_exit_code(job, attempts)
+    if code is not None:
+        return code
+    if not as_json:
+        click.echo(f"{job.name} ({job.id}) runs under its guard. Follow it: gpulaunch logs {job.name} -f")
+        click.echo(f"Where it stands: gpulaunch status {job.name}   End it: gpulaunch down {job.name}")
+    return Exit.OK

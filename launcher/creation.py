@@ -1,0 +1,194 @@
+"""Making machines: the next attempt of a job, its frozen request, and the create call that is safe to replay."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from launcher import launch
+from launcher.core.errors import GpulaunchError
+from launcher.job import spec_from_json
+from launcher.outcome import Outcome, State
+from launcher.plan import make_plan
+from launcher.policy import goes_on, next_offer
+from providers.base import AmbiguousOutcome, Backstop, Offer, ProviderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from launcher.core.clock import Clock
+    from launcher.journal import Writer
+    from launcher.patience import Patience
+    from launcher.records import Attempt, Job
+    from providers.base import Machine, Provider
+
+# A create that the cloud refuses to answer is tried again this long, then the next offer is taken.
+CREATE_PATIENCE_S = 120.0
+
+
+class Creation:
+    """Brings a job from one attempt to the next, and a planned attempt to a machine."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        provider: Provider,
+        clock: Clock,
+        patience: Patience,
+        launcher_alive: Callable[[str], bool],
+    ) -> None:
+        self._writer = writer
+        self._provider = provider
+        self._clock = clock
+        self._patience = patience
+        self._launcher_alive = launcher_alive
+        self._frozen_here: set[str] = set()
+
+    def retire_if_stale(self, attempt: Attempt) -> Attempt:
+        """A request that was frozen by a guard that died before it called the cloud: nothing was made of it.
+
+        Its deadlines count from then, so it is not used any more.
+        """
+        if attempt.state == State.PLANNED and attempt.token not in self._frozen_here:
+            return self._never_made(attempt, outcome=None, reason="STALE")
+        return attempt
+
+    def next_attempt(self, job: Job, attempts: list[Attempt]) -> Attempt | None:
+        """Freeze and write down the next machine's request, or close the job and return None."""
+        now = self._clock.now()
+        spec = spec_from_json(job.spec)
+        made = [attempt for attempt in attempts if attempt.create_called]
+        spent_usd = sum((attempt.cost_usd(now) for attempt in attempts), Decimal(0))
+        ending = self._ending(job, attempts, resume=spec.resume)
+        offer = None if ending else next_offer(msgspec.json.decode(job.offers, type=list[Offer]), attempts)
+        if offer is None:
+            self._close(job, ending or _no_offer(attempts), spent_usd, now)
+            return None
+        try:
+            plan = make_plan(
+                spec,
+                [offer],
+                self._provider,
+                backstop=Backstop(armed=True, what=""),
+                cap_usd=job.cap_usd,
+                spent_usd=spent_usd,
+                used_s=sum(attempt.age_s(attempt.ended_at or now) for attempt in made),
+            )
+        except GpulaunchError as error:  # what is left of the cap buys nothing more
+            self._close(job, _no_offer(attempts, type(error).__name__), spent_usd, now)
+            return None
+        number = attempts[-1].number + 1 if attempts else 1
+        attempt = launch.freeze(
+            job, spec, plan, self._provider, number=number, owner=job.owner, spent_usd=spent_usd, now=now
+        )
+        self._frozen_here.add(attempt.token)
+        return self._writer.save(
+            attempt,
+            now=now,
+            kind="attempt",
+            facts={"provider": offer.provider, "region": offer.region, "instance_type": offer.instance_type},
+        )
+
+    def _ending(self, job: Job, attempts: list[Attempt], *, resume: bool) -> tuple[str, str] | None:
+        """How the job has ended, if no further machine is to be made for it."""
+        last = next((attempt for attempt in reversed(attempts) if attempt.reason != "STALE"), None)
+        if last is not None and last.error_kind is None:
+            made = sum(1 for attempt in attempts if attempt.create_called)
+            if not goes_on(outcome=last.outcome, cancel=job.cancel_at is not None, resume=resume, attempts=made):
+                return last.outcome or Outcome.LAUNCH_FAILED, last.reason or ""
+        if job.cancel_at is not None:
+            return Outcome.CANCELLED, "DOWN"
+        if job.accepted_at is None and not self._launcher_alive(job.id):
+            return Outcome.LAUNCH_FAILED, "LAUNCHER_GONE"
+        return None
+
+    def _close(self, job: Job, ending: tuple[str, str], spent_usd: Decimal, now: datetime) -> None:
+        outcome, reason = ending
+        self._writer.close_job(replace(job, outcome=outcome, reason=reason), now=now, spend_usd=spent_usd)
+
+    def create(self, job: Job, attempt: Attempt) -> Attempt | None:
+        """Call `create`, or replay it. Returns the attempt once there is a machine, else None.
+
+        That the call is about to happen is written down before it happens.
+        """
+        if attempt.state == State.PLANNED:
+            if job.cancel_at is not None:
+                self._never_made(attempt, outcome=Outcome.CANCELLED, reason="DOWN")
+                return None
+            attempt = replace(attempt, state=State.CREATING, create_called=True)
+            self._writer.save(attempt, now=self._clock.now(), kind="creating")
+        if not self._patience.is_due(attempt.token):
+            return None
+        self._writer.check()
+        try:
+            machine = self._provider.create(launch.thaw(attempt))
+        except ProviderError as error:
+            self._create_failed(job, attempt, error)
+            return None
+        return self._accepted(job, attempt, machine)
+
+    def _accepted(self, job: Job, attempt: Attempt, machine: Machine) -> Attempt:
+        self._patience.settled(attempt.token)
+        now = self._clock.now()
+        booting = replace(
+            attempt,
+            state=State.BOOTING,
+            machine_id=machine.id,
+            started_at=machine.billing_started_at,
+            log_path=machine.log_path,
+            console_url=machine.console_url,
+            trouble=None,
+        )
+        accepted = replace(job, state=State.BOOTING, accepted_at=job.accepted_at or now)
+        return self._writer.save(booting, now=now, kind="accepted", job=accepted, facts={"machine": machine.id})
+
+    def _create_failed(self, job: Job, attempt: Attempt, error: ProviderError) -> None:
+        """Unknown fate: replay, until it is known. A typed failure: nothing was made; again, or the next offer."""
+        known = not isinstance(error, AmbiguousOutcome)
+        patient = self._patience.troubled_s(attempt.token) < CREATE_PATIENCE_S
+        if not known or (error.retry and patient and job.cancel_at is None):
+            self._patience.tried(attempt.token, failed=True)
+            print(f"{attempt.token}: {error}", file=sys.stderr, flush=True)
+            kind = "trouble" if attempt.trouble != str(error) else ""
+            self._writer.save(
+                replace(attempt, trouble=str(error)),
+                now=self._clock.now(),
+                kind=kind,
+                facts={"error": str(error), "code": error.code},
+            )
+            return
+        self._never_made(attempt, outcome=Outcome.LAUNCH_FAILED, reason=error.code, error=error)
+
+    def _never_made(
+        self, attempt: Attempt, *, outcome: str | None, reason: str, error: ProviderError | None = None
+    ) -> Attempt:
+        """Record an attempt for which nothing exists and nothing was billed."""
+        gone = replace(
+            attempt,
+            state=State.GONE,
+            create_called=False,
+            confirmed=True,
+            outcome=outcome,
+            reason=reason,
+            error_kind=type(error).__name__ if error else None,
+            error_scope=error.next_scope if error else None,
+            trouble=str(error) if error else None,
+        )
+        self._patience.forget(attempt.token)
+        self._frozen_here.discard(attempt.token)
+        facts = {"reason": reason, "error": str(error) if error else ""}
+        return self._writer.save(gone, now=self._clock.now(), kind="not_created", facts=facts)
+
+
+def _no_offer(attempts: list[Attempt], reason: str = "NO_OFFER") -> tuple[str, str]:
+    """How a job ends that can have no (further) machine: as its last machine did, or as a failed launch."""
+    made = [attempt for attempt in attempts if attempt.create_called and attempt.outcome]
+    if made:
+        return str(made[-1].outcome), made[-1].reason or ""
+    failed = [attempt for attempt in attempts if attempt.error_kind is not None]
+    return Outcome.LAUNCH_FAILED, (failed[-1].reason if failed else None) or reason

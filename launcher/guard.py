@@ -1,0 +1,280 @@
+"""The guard: the reconcile loop, and the only place where decisions meet clouds.
+
+Every effect is idempotent and is written down before it is done, so that a guard killed at any instruction is
+replaced by one that goes on from the journal. Nothing is written down as gone that was not seen gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from dataclasses import replace
+from threading import Event as Flag
+from typing import TYPE_CHECKING
+
+from launcher.agent import heartbeat
+from launcher.core.errors import StateError
+from launcher.creation import Creation
+from launcher.journal import ReplacedError, Writer
+from launcher.ledger import upper_bound
+from launcher.outcome import State
+from launcher.patience import Patience
+from launcher.policy import Decision, View, decide
+from providers.base import MachineNotFound, ProviderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from launcher.core.clock import Clock
+    from launcher.records import Attempt, Job
+    from providers.base import Machine, Provider
+
+# A heartbeat that changes no state is written down at most this often.
+SAVE_BEAT_S = 5.0
+# A gap in the readings of a console, beyond which silence before the gap proves nothing: the laptop slept, or the
+# cloud's API was down.
+GAP_S = 60.0
+
+
+class Guard:
+    """Watches the jobs of one account, and ends what is due."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        provider: Provider,
+        clock: Clock,
+        *,
+        launcher_alive: Callable[[str], bool],
+        wake: Flag | None = None,
+    ) -> None:
+        self._writer = writer
+        self._journal = writer.journal
+        self._provider = provider
+        self._clock = clock
+        self._patience = Patience(clock, provider.poll_s)
+        self._creation = Creation(writer, provider, clock, self._patience, launcher_alive)
+        self._wake = wake or Flag()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End `run` after the look that is under way. The machines go on under their own deadlines."""
+        self._stopped = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """Watch until no job is left. Raises ReplacedError when another guard takes over."""
+        while not self._stopped:
+            wait_s = self.tick()
+            if wait_s is None:
+                return
+            self._clock.sleep(wait_s, self._wake)
+            if not self._stopped:
+                self._wake.clear()
+
+    def tick(self) -> float | None:
+        """Look at every live job once and do what is due.
+
+        Returns the seconds until the next look, or None when no job is live.
+        """
+        jobs = self._journal.jobs(live=True, account=self._writer.account)
+        if not jobs:
+            return None
+        has_machines = any(job.state not in (State.PLANNED, State.WAITING) for job in jobs)
+        seen = self._list(jobs[0].owner) if has_machines else {}
+        for job in jobs:
+            self._guarded_step(job, seen)
+        self._writer.ticked()
+        return self._next_look_s()
+
+    def _guarded_step(self, job: Job, seen: dict[str, Machine]) -> None:
+        """One failing job never keeps the others from being watched."""
+        try:
+            self._step(job, seen)
+        except ReplacedError:
+            raise
+        except StateError as error:
+            _say(job.name, error)
+        except Exception as error:  # noqa: BLE001 - a bug met with one job must not stop the others; it is told
+            traceback.print_exc()
+            with contextlib.suppress(StateError):
+                facts = {"error": repr(error)}
+                self._writer.note(job.id, None, now=self._clock.now(), kind="guard_error", facts=facts)
+
+    def _step(self, job: Job, seen: dict[str, Machine]) -> None:
+        attempts = self._journal.attempts(job.id)
+        current = self._creation.retire_if_stale(attempts[-1]) if attempts else None
+        if current is None or current.state == State.GONE:
+            current = self._creation.next_attempt(job, [*attempts[:-1], current] if current else [])
+        if current is not None and current.state in (State.PLANNED, State.CREATING):
+            current = self._creation.create(job, current)
+        if current is not None:
+            self._watch(job, current, seen)
+
+    def _list(self, owner: str) -> dict[str, Machine]:
+        """This owner's machines by id, in one call. Empty when the cloud could not be asked: each is then asked for."""
+        try:
+            return {machine.id: machine for machine in self._provider.list(owner)}
+        except ProviderError as error:
+            _say("list", error)
+            return {}
+
+    # Watching
+
+    def _watch(self, job: Job, before: Attempt, seen: dict[str, Machine]) -> None:
+        assert before.machine_id is not None, "an attempt that is watched has a machine"
+        machine = seen.get(before.machine_id) if before.state != State.DELETING else None
+        evidence: Machine | None = None
+        gone = False
+        trouble = None
+        try:
+            machine = machine or self._provider.get(before.machine_id)
+        except MachineNotFound as error:
+            gone, evidence = True, error.machine
+        except ProviderError as error:
+            trouble = str(error)
+        observed = machine or evidence
+        attempt = before if observed is None else _billing(before, observed, self._clock.now())
+        attempt = replace(self._read_heartbeat(attempt, force=gone), trouble=trouble)
+        decision = decide(self._view(job, attempt, machine, observed, gone=gone))
+        if decision.action == "gone":
+            self._record_gone(job, attempt, decision, evidence)
+        elif decision.action == "destroy":
+            self._destroy(before, attempt, decision)
+        else:
+            self._keep(before, replace(attempt, state=decision.state))
+
+    def _view(
+        self, job: Job, attempt: Attempt, machine: Machine | None, observed: Machine | None, *, gone: bool
+    ) -> View:
+        return View(
+            state=attempt.state,
+            age_s=attempt.age_s(self._clock.now()),
+            hard_after_s=attempt.hard_after_s,
+            limit_outcome=attempt.limit_outcome,
+            cancel=job.cancel_at is not None,
+            machine=machine.state if machine is not None else None,
+            gone=gone,
+            state_reason=observed.state_reason if observed is not None else None,
+            beat=attempt.beat,
+            silent_s=self._patience.of(attempt.token).silent_s,
+            boot_timeout_s=self._provider.boot_timeout_s,
+            outcome=attempt.outcome,
+            reason=attempt.reason,
+        )
+
+    def _read_heartbeat(self, attempt: Attempt, *, force: bool) -> Attempt:
+        """The attempt with the newest heartbeat. Silence counts only over time in which the console could be read."""
+        waiting = self._patience.of(attempt.token)
+        now_s = self._clock.monotonic()
+        since_s = None if waiting.beat_read_at is None else now_s - waiting.beat_read_at
+        if not force and since_s is not None and since_s < self._provider.heartbeat_s:
+            return attempt
+        try:
+            found = heartbeat.latest(self._provider.heartbeat(str(attempt.machine_id)))
+        except ProviderError as error:
+            _say(attempt.token, error)
+            return attempt
+        news = found is not None and found[0] > attempt.beat_seq
+        if news or since_s is None or since_s > self._provider.heartbeat_s + GAP_S:
+            waiting.silent_since = now_s
+        waiting.beat_read_at = now_s
+        return replace(attempt, beat_seq=found[0], beat=found[1]) if found is not None and news else attempt
+
+    def _keep(self, before: Attempt, after: Attempt) -> None:
+        """Write down what has changed."""
+        waiting = self._patience.of(after.token)
+        now_s = self._clock.monotonic()
+        facts = {"error": after.trouble} if after.trouble else {}
+        if after.state != before.state:
+            self._writer.save(after, now=self._clock.now(), kind=str(after.state))
+        elif after.trouble != before.trouble:
+            self._writer.save(after, now=self._clock.now(), kind="trouble" if after.trouble else "well", facts=facts)
+        elif after.beat_seq != before.beat_seq and now_s - waiting.saved_at >= SAVE_BEAT_S:
+            self._writer.save(after, now=self._clock.now())
+        else:
+            return
+        waiting.saved_at = now_s
+
+    # Ending
+
+    def _destroy(self, before: Attempt, attempt: Attempt, decision: Decision) -> None:
+        """Order the machine destroyed; again, until it is seen gone. The order never waits for the journal's disk."""
+        first = before.state != State.DELETING
+        if not first and not self._patience.is_due(attempt.token):
+            return
+        doomed = replace(
+            attempt, state=State.DELETING, outcome=decision.outcome, reason=decision.reason, deletes=attempt.deletes + 1
+        )
+        facts = {"outcome": doomed.outcome, "reason": doomed.reason}
+        unwritten: StateError | None = None
+        try:
+            self._writer.save(doomed, now=self._clock.now(), kind="deleting" if first else "", facts=facts)
+        except StateError as error:
+            unwritten = error
+        if first:
+            self._patience.settled(doomed.token)
+        try:
+            self._provider.delete(str(doomed.machine_id))
+        except ProviderError as error:
+            self._patience.tried(doomed.token, failed=True)
+            self._keep(replace(doomed, trouble=before.trouble), replace(doomed, trouble=str(error)))
+        else:
+            self._patience.tried(doomed.token, failed=False)
+        if unwritten is not None:
+            raise unwritten
+
+    def _record_gone(self, job: Job, attempt: Attempt, decision: Decision, evidence: Machine | None) -> None:
+        """Seen gone: close the billing, with evidence where there is some, else with an upper bound."""
+        now = self._clock.now()
+        confirmed = evidence is not None and evidence.billing_ended_at is not None
+        ended_at, billed_s = now, attempt.billed_s
+        if evidence is not None and evidence.billing_ended_at is not None:
+            ended_at = evidence.billing_ended_at
+        elif evidence is None:
+            # Seen alive later than its deadline, it may have billed until it was seen gone.
+            latest_s = max(attempt.hard_after_s + attempt.lateness_s, attempt.billed_s or 0.0)
+            billed_s = upper_bound(attempt.interval(), now=now, latest_s=latest_s).billed_s
+        closed = replace(
+            attempt,
+            state=State.GONE,
+            ended_at=ended_at,
+            billed_s=billed_s,
+            observed_at=now,
+            confirmed=confirmed,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            trouble=None,
+        )
+        ended = replace(job, state=State.WAITING, exit_code=(attempt.beat or {}).get("exit_code"))
+        facts = {"outcome": closed.outcome, "reason": closed.reason, "confirmed": confirmed}
+        self._writer.save(closed, now=now, kind="gone", job=ended, facts=facts)
+        self._patience.forget(attempt.token)
+        self._creation.next_attempt(ended, self._journal.attempts(job.id))
+
+    def _next_look_s(self) -> float:
+        """Until the next look: the usual cadence, or sooner when a deadline falls before it."""
+        now = self._clock.now()
+        wait_s = self._provider.poll_s
+        for attempt in self._journal.live_attempts(self._writer.account):
+            if attempt.state in (State.BOOTING, State.RUNNING, State.STOPPING):
+                wait_s = min(wait_s, max(attempt.hard_after_s - attempt.age_s(now), 0.05))
+        return wait_s
+
+
+def _billing(attempt: Attempt, machine: Machine, now: datetime) -> Attempt:
+    """The attempt with what the cloud says of its billing."""
+    counted = machine.billed_s is not None
+    return replace(
+        attempt,
+        started_at=machine.billing_started_at or attempt.started_at,
+        billed_s=machine.billed_s if counted else attempt.billed_s,
+        observed_at=now if counted else attempt.observed_at,
+    )
+
+
+def _say(subject: str, error: Exception) -> None:
+    """Into the guard's own log."""
+    print(f"{subject}: {error}", file=sys.stderr, flush=True)

@@ -1,0 +1,71 @@
+"""How long the guard has waited, and when it tries again. Kept in memory: losing it costs only patience."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from launcher.core.clock import Clock
+
+# Between two tries of the same call: doubled each time, from one look to a minute.
+LONGEST_BACKOFF_S = 60.0
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What the guard knows of one attempt beyond the journal. Times are readings of the monotonic clock."""
+
+    tries: int = 0
+    next_try_at: float = 0.0
+    troubled_since: float | None = None
+    beat_read_at: float | None = None
+    silent_since: float | None = None
+    saved_at: float = 0.0
+
+    @property
+    def silent_s(self) -> float:
+        """How long the console could be read and held nothing new."""
+        if self.silent_since is None or self.beat_read_at is None:
+            return 0.0
+        return self.beat_read_at - self.silent_since
+
+
+class Patience:
+    """One `Waiting` for each attempt, by its token."""
+
+    def __init__(self, clock: Clock, first_backoff_s: float) -> None:
+        self._clock = clock
+        self._first_backoff_s = first_backoff_s
+        self._waiting: dict[str, Waiting] = {}
+
+    def of(self, token: str) -> Waiting:
+        """What is known of this attempt."""
+        return self._waiting.setdefault(token, Waiting())
+
+    def forget(self, token: str) -> None:
+        """The attempt is gone."""
+        self._waiting.pop(token, None)
+
+    def is_due(self, token: str) -> bool:
+        """Whether the call may be tried again now."""
+        return self._clock.monotonic() >= self.of(token).next_try_at
+
+    def tried(self, token: str, *, failed: bool) -> None:
+        """The call was made: the next one waits, longer each time."""
+        waiting = self.of(token)
+        now_s = self._clock.monotonic()
+        waiting.tries += 1
+        waiting.next_try_at = now_s + min(self._first_backoff_s * 2 ** min(waiting.tries - 1, 10), LONGEST_BACKOFF_S)
+        if failed and waiting.troubled_since is None:
+            waiting.troubled_since = now_s
+
+    def settled(self, token: str) -> None:
+        """The call was answered: the next one need not wait."""
+        waiting = self.of(token)
+        waiting.tries, waiting.next_try_at, waiting.troubled_since = 0, 0.0, None
+
+    def troubled_s(self, token: str) -> float:
+        """How long calls for this attempt have failed without a success between."""
+        since = self.of(token).troubled_since
+        return 0.0 if since is None else self._clock.monotonic() - since
