@@ -32,13 +32,21 @@ class _Bare(ast.NodeTransformer):
     """Takes docstrings and annotations off."""
 
     def _body(self, node: Any) -> Any:
-        self.generic_visit(node)
         first = node.body[0] if node.body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
             node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
-        return node
+        return self.generic_visit(node)
 
-    visit_Module = visit_ClassDef = _body  # noqa: N815 - ast.NodeVisitor's own names
+    visit_Module = _body  # noqa: N815 - ast.NodeVisitor's own name
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        """A class: its own fields keep their annotations, since a NamedTuple is made of them."""
+        fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+        others = [each for each in node.body if not isinstance(each, ast.AnnAssign)]
+        node.body = others
+        bare: ast.ClassDef = self._body(node)
+        bare.body = [*fields, *(each for each in bare.body if not (fields and isinstance(each, ast.Pass)))]
+        return bare
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         """A function without its annotations."""

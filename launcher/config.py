@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from launcher.config_schema import Config
-    from launcher.job_schema import JobSpec
+    from launcher.jobfile.config_schema import Config
+    from launcher.jobfile.job_schema import JobSpec
 
 APP = "gpulaunch"
 
@@ -39,9 +39,9 @@ def load_config(env: Mapping[str, str]) -> Config:
 
     Raises ConfigError with all the problems of its content, UsageError when it cannot be read at all.
     """
-    from launcher.config_schema import CONFIG, Config, ConfigError
-    from launcher.document import Problems
-    from launcher.yamlfile import load_yaml
+    from launcher.jobfile.config_schema import CONFIG, Config, ConfigError
+    from launcher.jobfile.document import Problems
+    from launcher.jobfile.yamlfile import load_yaml
 
     path = config_path(env)
     if not env.get("GPULAUNCH_CONFIG") and not path.exists():

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from launcher.core.errors import UsageError
-from launcher.document import FileProblems, Node, Problem, Problems, Scalar, Sequence
-from launcher.job_kinds import valid_name
-from launcher.job_schema import (
+from launcher.jobfile.document import FileProblems, Node, Problem, Problems, Scalar, Sequence
+from launcher.jobfile.job_kinds import valid_name
+from launcher.jobfile.job_schema import (
     JOB,
     Checkpoints,
     EarlyStop,
@@ -22,7 +22,7 @@ from launcher.job_schema import (
     Resources,
     Stall,
 )
-from launcher.schema import Section
+from launcher.jobfile.schema import Section
 
 __all__ = [
     "JOB_FILE",
@@ -77,7 +77,7 @@ def load_job(path: Path) -> JobSpec:
 
     Raises JobFileError with all the problems of its content, UsageError when it cannot be read at all.
     """
-    from launcher.yamlfile import load_yaml
+    from launcher.jobfile.yamlfile import load_yaml
 
     file = _absolute(path)
     problems = Problems(str(path), file.parent)

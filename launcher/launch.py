@@ -63,7 +63,7 @@ def freeze(
         tags=make_tags(job=job.id, attempt=number, owner=owner, cap_usd=job.cap_usd, hard_deadline=hard_deadline),
         disk_gb=spec.resources.disk_gb,
         boot_data=boot.build(offer.provider, orders),
-        settings=job_settings(job, spec),
+        settings=job_settings(job, spec, number),
     )
     return Attempt(
         job=job.id,
@@ -89,11 +89,11 @@ def freeze(
     )
 
 
-def job_settings(job: Job, spec: JobSpec) -> dict[str, Any]:
+def job_settings(job: Job, spec: JobSpec, number: int) -> dict[str, Any]:
     """What the provider needs beyond the offer: its own settings, and the container's name where there is one."""
     settings = dict(job.settings or {})
     if spec.image is not None:
-        settings["container"] = f"gpulaunch-{job.id}"
+        settings["container"] = f"gpulaunch-{job.id}-{number}"  # as the agent names it
     return settings
 
 

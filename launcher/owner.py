@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from launcher.config_schema import Config
+    from launcher.jobfile.config_schema import Config
 
 
 def owner_hash(config: Config) -> str:

@@ -29,8 +29,8 @@ from providers import registry
 from providers.base import OfferRequest
 
 if TYPE_CHECKING:
-    from launcher.config_schema import Config
     from launcher.job import JobSpec
+    from launcher.jobfile.config_schema import Config
     from providers.base import Provider
 
 

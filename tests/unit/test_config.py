@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from launcher.config import config_path, load_config, local_settings, state_home
-from launcher.config_schema import Aws, Azure, Config, ConfigError, Gcp, Limits
 from launcher.core.errors import UsageError
 from launcher.job import JobSpec, Local
+from launcher.jobfile.config_schema import Aws, Azure, Config, ConfigError, Gcp, Limits
 
 WHOLE = """
 store: /data/store

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from launcher.cli.init import init, starter, write_new
 from launcher.core.errors import Exit, UsageError
 from launcher.job import json_schema, load_job
-from launcher.job_schema import JOB
+from launcher.jobfile.job_schema import JOB
 
 
 def test_the_starter_is_written_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from launcher.core.errors import UsageError
-from launcher.document import Problems, Scalar
 from launcher.job import (
     Checkpoints,
     EarlyStop,
@@ -28,9 +27,10 @@ from launcher.job import (
     spec_to_json,
     with_flags,
 )
-from launcher.job_kinds import valid_name
-from launcher.job_schema import JOB
-from launcher.kinds import duration_text, parse_duration
+from launcher.jobfile.document import Problems, Scalar
+from launcher.jobfile.job_kinds import valid_name
+from launcher.jobfile.job_schema import JOB
+from launcher.jobfile.kinds import duration_text, parse_duration
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "job.schema.json"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from launcher.core.errors import Exit
-from launcher.document import Mapping, Problems, Scalar
 from launcher.job import JobFileError, Problem, load_job
-from launcher.job_schema import JOB
+from launcher.jobfile.document import Mapping, Problems, Scalar
+from launcher.jobfile.job_schema import JOB
 
 
 def write(tmp_path: Path, content: str) -> Path:

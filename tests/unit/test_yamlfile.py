@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from launcher.core.errors import UsageError
-from launcher.document import Mapping, Problems, Scalar, Sequence, quote
-from launcher.yamlfile import MAX_BYTES, load_yaml
+from launcher.jobfile.document import Mapping, Problems, Scalar, Sequence, quote
+from launcher.jobfile.yamlfile import MAX_BYTES, load_yaml
 
 
 def read(path: Path) -> tuple[Mapping | None, list[str]]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, get_type_hints
 
 import msgspec
 
-from launcher.document import Mapping, Node, Problems, Scalar, Sequence, closest, dotted, quote
+from launcher.jobfile.document import Mapping, Node, Problems, Scalar, Sequence, closest, dotted, quote
 
 Json = dict[str, Any]
 Check = Callable[[dict[str, Any], Mapping, str, Problems], None]

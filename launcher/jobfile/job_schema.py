@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from msgspec import Struct
 
-from launcher.document import Mapping, Problems, dotted
-from launcher.job_kinds import (
+from launcher.jobfile.document import Mapping, Problems, dotted
+from launcher.jobfile.job_kinds import (
     EXPRESSION,
     GPU,
     IMAGE,
@@ -21,8 +21,8 @@ from launcher.job_kinds import (
     Folder,
     Store,
 )
-from launcher.kinds import BOOLEAN, DOLLARS, DURATION, choice, decimal, duration, real, text, whole
-from launcher.schema import Items, Key, Section
+from launcher.jobfile.kinds import BOOLEAN, DOLLARS, DURATION, choice, decimal, duration, real, text, whole
+from launcher.jobfile.schema import Items, Key, Section
 from providers.registry import USER_PROVIDERS
 
 METRIC_FORMATS = ("auto", "hf", "lightning", "keras", "nanogpt", "llmc", "jsonl", "tensorboard", "regex")

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from launcher.core.errors import UsageError
-from launcher.document import Mapping, Node, Problems, Scalar, Sequence, dotted
+from launcher.jobfile.document import Mapping, Node, Problems, Scalar, Sequence, dotted
 
 MAX_BYTES = 1 << 20
 # Far beyond any honest file. The bound is on nodes after aliases are expanded: it defuses a billion laughs.

@@ -10,9 +10,9 @@ import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from launcher.document import Mapping, Node, Problems, Scalar, Sequence, dotted
-from launcher.kinds import matching
-from launcher.schema import Json, Value, read_item, shape
+from launcher.jobfile.document import Mapping, Node, Problems, Scalar, Sequence, dotted
+from launcher.jobfile.kinds import matching
+from launcher.jobfile.schema import Json, Value, read_item, shape
 
 LONGEST_NAME = 40
 WORKSPACE = PurePosixPath("/workspace")

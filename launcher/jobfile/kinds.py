@@ -6,8 +6,8 @@ import re
 from decimal import Decimal, InvalidOperation
 
 from launcher.core.money import LARGEST_USD, parse_usd
-from launcher.document import closest
-from launcher.schema import Value
+from launcher.jobfile.document import closest
+from launcher.jobfile.schema import Value
 
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 DURATION_UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from launcher.document import FileProblems
-from launcher.job_kinds import Store
-from launcher.job_schema import Local
-from launcher.kinds import DOLLARS, matching, text, whole
-from launcher.schema import Items, Key, Section
+from launcher.jobfile.document import FileProblems
+from launcher.jobfile.job_kinds import Store
+from launcher.jobfile.job_schema import Local
+from launcher.jobfile.kinds import DOLLARS, matching, text, whole
+from launcher.jobfile.schema import Items, Key, Section
 
 _ARN = matching(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+", "a role's ARN, such as arn:aws:iam::123456789012:role/name")
 _SUBSCRIPTION = matching("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "a subscription's id (a GUID)")

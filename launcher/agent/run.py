@@ -1,0 +1,216 @@
+"""One run from its first heartbeat to its end: the loop that follows the training and decides when it must stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import traceback
+from pathlib import Path
+from typing import Any
+
+from . import clock, deadlines, files, processes
+from .console import Console
+from .output import Output
+from .store import Store
+from .training import NOT_EXECUTABLE, NOT_FOUND, Training
+
+LOG_BYTES = 128 << 20
+TICK_S = 0.2
+POLL_S = 2.0
+NOTICE_S = 25.0
+"""What a machine has between the shutdown signal and its death, where the orders do not say."""
+GRACE_SHARE = 0.8
+"""Of the notice: the rest is for the last checkpoints and the result."""
+DRAIN_S = 2.0
+RESERVE_BYTES = 1 << 16
+"""Set aside at the start, so that the result can be written to a disk that has become full."""
+
+
+class Run:
+    """The state of the one run. Ages are seconds since billing started."""
+
+    def __init__(self, orders: dict[str, Any], folder: str, origin: float | None) -> None:
+        self.orders = orders
+        self.folder = Path(folder).absolute()
+        self.deadlines = deadlines.Deadlines(orders, origin)
+        self.notes: dict[str, str] = {}
+        self.state = "booting"
+        self.outcome: tuple[str, str] | None = None
+        self.exit_code: int | None = None
+        self.shutdown_at: float | None = None
+        """The age at which the machine was told to shut down."""
+        self.kill_at: float | None = None
+        self.killed = False
+        self.died_at = 0.0
+        self.notice_s: float = orders.get("notice_s") or NOTICE_S
+        self.started_at = clock.wall()
+        self.next_beat = self.next_poll = self.deadlines.age_s()
+        self.watch: Any = None
+        self.console = Console(self.folder, self.notes)
+        self.output = Output(self.folder, orders.get("log_bytes", LOG_BYTES), self.notes)
+        self.training = Training(orders, self.folder)
+        self.store = Store(orders, self.folder, self.notes)
+
+    # Starting
+
+    def start(self) -> None:
+        """Say that we live, hold the hard deadline, and start the training."""
+        signal.signal(signal.SIGTERM, self._shutdown)
+        for ignored in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(ignored, lambda *_: None)  # not SIG_IGN: the training would inherit that
+        self.beat()
+        deadlines.hold(self.deadlines, self.training.strike)
+        if not processes.adopt_orphans():
+            self.notes["adopt"] = "this system cannot hold a process that leaves its group and its parent"
+        self.keep("reserve", bytes(RESERVE_BYTES))
+        from . import watch
+
+        self.watch = watch.Watch(self.orders, self.orders["workdir"], str(self.folder))
+        if self.training.container and not self.training.docker:
+            self.outcome = "launch_failed", "NO_DOCKER"
+            self.say("docker is needed to run the image, and there is none")
+        else:
+            self.next_stage()
+
+    def next_stage(self) -> None:
+        """Start what is next; a command that cannot be started ends the run."""
+        writer = self.output.open()
+        try:
+            self.state = self.training.start(writer)
+        except OSError as error:
+            self.outcome = "failed", "COMMAND_NOT_FOUND"
+            self.exit_code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            self.say(f"cannot start the command: {error}")
+            return
+        finally:
+            os.close(writer)
+        pid = self.training.group
+        known = {"pid": pid, "pgid": pid, "start": self.training.begun, "container": self.training.container}
+        self.keep("training.json", json.dumps(known).encode())
+        self.beat()
+
+    # Following
+
+    def follow(self) -> None:
+        """Until the training has ended, or must be killed."""
+        while self.going():
+            self.read(min(TICK_S, max(self.deadlines.left_s(), 0)))
+            if self.kill_at is not None or self.training.alive():
+                self.check()
+            age = self.deadlines.age_s()
+            if age >= self.next_poll and self.training.stage == "running":
+                self.next_poll = age + POLL_S
+                self.watch.poll(age)
+            self.beat_if_due()
+            self.store.tick(age)
+
+    def read(self, wait_s: float) -> None:
+        """Hand on what was printed, and collect the dead."""
+        lines = self.output.read(wait_s)
+        if lines and self.training.stage == "running":
+            self.watch.lines(lines, self.deadlines.age_s())
+        processes.reap()
+
+    def going(self) -> bool:
+        """Whether there is still something to follow. Starts the next stage when one has ended well."""
+        if self.outcome and self.kill_at is None:
+            return False  # it never started
+        if self.kill_at is not None and self.deadlines.age_s() >= self.kill_at:
+            self.killed = True
+            return False
+        if self.training.alive():
+            return True
+        if self.kill_at is not None:
+            return self.training.ask_rest()
+        if self.training.stages and self.training.ended_well():
+            self.drain()
+            self.next_stage()
+            return self.outcome is None
+        return False
+
+    def drain(self) -> None:
+        """Read what is left in the pipe. One that somebody holds open is given up."""
+        until = clock.awake() + DRAIN_S
+        while self.output.reader >= 0 and clock.awake() < until:
+            self.read(0.05)
+
+    def check(self) -> None:
+        """Stop the training when a rule says so. The first reason to stop is the one that stays."""
+        age, due = self.deadlines.age_s(), self.deadlines.due_s()
+        soft = self.orders["soft_outcome"], self.orders["soft_reason"]
+        quiet_s = self.orders["stall"]["no_output_s"]
+        if due >= self.deadlines.hard_s:
+            self.stop(soft, 0)
+        elif self.shutdown_at is not None:
+            grace_s = min(self.orders["grace_s"], self.notice_s * GRACE_SHARE)
+            self.stop(("preempted", "SHUTDOWN_SIGNAL"), max(self.shutdown_at + grace_s - age, 0))
+        elif self.outcome:
+            return
+        elif due >= self.deadlines.soft_s:
+            self.stop(soft, self.orders["grace_s"])
+        elif self.training.stage != "running":
+            return
+        elif quiet_s and self.output.quiet_s() >= quiet_s:
+            self.stop(("stalled", "NO_OUTPUT"), self.orders["grace_s"])
+        elif verdict := self.watch.verdict(age):
+            self.stop(verdict, self.orders["grace_s"])
+
+    def stop(self, outcome: tuple[str, str], grace_s: float) -> None:
+        """Ask the training to end, and set the time when it is killed; a stop under way can only get shorter."""
+        kill_at = self.deadlines.age_s() + grace_s
+        self.kill_at = kill_at if self.kill_at is None else min(self.kill_at, kill_at)
+        if self.outcome is None:
+            self.outcome, self.state = outcome, "stopping"
+            if grace_s:
+                self.training.terminate(grace_s)
+            self.beat()
+
+    def _shutdown(self, *_: object) -> None:
+        if self.shutdown_at is None:
+            self.shutdown_at = self.deadlines.age_s()
+            self.notes["shutdown"] = "the machine was told to shut down"
+            self.next_beat = 0.0
+
+    # Telling
+
+    def say(self, text: str) -> None:
+        """A line of our own in the training's log."""
+        self.output.write(f"gpulaunch: {text}\n".encode(errors="replace"))
+
+    def report(self) -> dict[str, Any]:
+        """What is known of the run, for heartbeats and the result."""
+        known = self.watch.report() if self.watch else {}
+        notes = [*self.notes.values(), *known.get("notes", ())]
+        known.update(age_s=round(self.deadlines.age_s(), 1), output_bytes=self.output.bytes, notes=notes)
+        if self.outcome:
+            known["outcome"], known["reason"] = self.outcome
+        if self.exit_code is not None:
+            known["exit_code"] = self.exit_code
+        if self.store.checkpoints and self.store.checkpoints.latest:
+            known["checkpoint"] = self.store.checkpoints.latest
+        return known
+
+    def beat(self) -> None:
+        """One heartbeat, now."""
+        self.next_beat = self.deadlines.age_s() + self.orders["heartbeat_s"]
+        own = {"state": self.state, "pid": self.training.group, "output_age_s": round(self.output.quiet_s(), 1)}
+        self.console.beat({**self.report(), **own})
+
+    def beat_if_due(self) -> None:
+        """A heartbeat, unless the last is still fresh."""
+        if self.deadlines.age_s() >= self.next_beat:
+            self.beat()
+
+    def fault(self, error: Exception) -> None:
+        """A fault of the agent itself: the run is over."""
+        self.notes["agent"] = f"a fault in the agent: {type(error).__name__}: {error}"[:300]
+        self.say("".join(traceback.format_exception(error)))
+        self.outcome = self.outcome or ("failed", "AGENT_ERROR")
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Write a file of ours; a disk that refuses is a note."""
+        try:
+            files.replace(self.folder / name, content)
+        except OSError as error:
+            self.notes[name] = f"{name}: {error.strerror}"
