@@ -10,7 +10,7 @@ All times count in seconds from the start of billing; until the cloud reports be
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
 
 from launcher.core.errors import CapTooSmall
 from launcher.core.money import CENT, SECONDS_PER_HOUR, usd_text
@@ -20,6 +20,11 @@ from launcher.outcome import Outcome
 LEAST_USEFUL_S = 5.0
 # The reserve for the last checkpoint until its real throughput is known (DESIGN, section 4).
 UPLOAD_RESERVE_S = 60.0
+# No deadline lies further away, whatever the cap pays for: a date must fit the calendar, and seconds kept as a float
+# must stay exact to a microsecond.
+LONGEST_S = Decimal(100 * 365 * 86_400)
+# Below what any cloud measures; sums of floats differ by less.
+MICROSECOND = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +58,30 @@ class Deadlines:
     committed_usd: Decimal
 
 
-def _whole_units(seconds: Decimal, granularity_s: Decimal) -> Decimal:
-    return (seconds / granularity_s).to_integral_value(ROUND_FLOOR) * granularity_s
+def _whole_units(seconds: Decimal, granularity_s: Decimal, rounding: str) -> Decimal:
+    return (seconds / granularity_s).to_integral_value(rounding) * granularity_s
+
+
+def _least_useful_s(terms: Terms) -> float:
+    """The earliest soft deadline that is worth a machine."""
+    return terms.boot_s + max(LEAST_USEFUL_S, terms.boot_s)
 
 
 def affordable_s(cap_usd: Decimal, spent_usd: Decimal, terms: Terms) -> float:
     """Seconds from the start of billing that the cap pays for, ending included; negative when it pays for none."""
-    left_usd = cap_usd - spent_usd - terms.one_time_usd - terms.egress_usd
-    seconds = _whole_units(left_usd * SECONDS_PER_HOUR / terms.rate_usd_per_hour, terms.granularity_s)
-    return float(seconds) - terms.worst_lateness_s if seconds >= terms.floor_s else -1.0
+    with localcontext() as exact:
+        exact.rounding = ROUND_FLOOR  # a quotient that never ends must not be rounded up to a whole unit
+        left_usd = cap_usd - spent_usd - terms.one_time_usd - terms.egress_usd
+        seconds = min(left_usd * SECONDS_PER_HOUR / terms.rate_usd_per_hour, LONGEST_S)
+        if seconds < terms.floor_s:
+            return -1.0
+        return float(_whole_units(seconds, terms.granularity_s, ROUND_FLOOR)) - terms.worst_lateness_s
 
 
 def smallest_cap(spent_usd: Decimal, terms: Terms) -> Decimal:
     """The smallest cap, in whole cents, that leaves useful time on this machine."""
-    useful_s = terms.boot_s + max(LEAST_USEFUL_S, terms.boot_s)
-    seconds = Decimal(str(useful_s + terms.tail_s + terms.worst_lateness_s)) + terms.granularity_s
-    seconds = max(seconds, terms.floor_s)
+    needed_s = Decimal(str(round(_least_useful_s(terms) + terms.tail_s + terms.worst_lateness_s, 6)))
+    seconds = max(_whole_units(needed_s, terms.granularity_s, ROUND_CEILING), terms.floor_s)
     cost = spent_usd + terms.one_time_usd + terms.egress_usd + seconds * terms.rate_usd_per_hour / SECONDS_PER_HOUR
     return cost.quantize(CENT, rounding=ROUND_CEILING)
 
@@ -83,7 +96,7 @@ def deadlines(
     """
     hard_after_s = affordable_s(cap_usd, spent_usd, terms)
     soft_after_s = hard_after_s - terms.tail_s
-    if soft_after_s < terms.boot_s + max(LEAST_USEFUL_S, terms.boot_s):
+    if soft_after_s < _least_useful_s(terms) - MICROSECOND:
         smallest = smallest_cap(spent_usd, terms)
         raise CapTooSmall(
             f"A cap of {usd_text(cap_usd)} leaves no useful time on this machine.",

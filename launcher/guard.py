@@ -17,7 +17,7 @@ from launcher.agent import heartbeat
 from launcher.core.errors import StateError
 from launcher.creation import Creation
 from launcher.journal import ReplacedError, Writer
-from launcher.ledger import upper_bound
+from launcher.ledger import latest_end
 from launcher.outcome import State
 from launcher.patience import Patience
 from launcher.policy import Decision, View, decide
@@ -135,29 +135,34 @@ class Guard:
             gone, evidence = True, error.machine
         except ProviderError as error:
             trouble = str(error)
-        observed = machine or evidence
-        attempt = before if observed is None else _billing(before, observed, self._clock.now())
+        now = self._clock.now()
+        attempt = before
+        if gone:
+            attempt = _closed(before, evidence, now)
+        elif machine is not None:
+            attempt = _observed(before, machine, now)
         attempt = replace(self._read_heartbeat(attempt, force=gone), trouble=trouble)
-        decision = decide(self._view(job, attempt, machine, observed, gone=gone))
+        seen_gpu = machine or evidence
+        if seen_gpu is not None and seen_gpu.gpu is not None:
+            attempt = replace(attempt, beat={**(attempt.beat or {}), "gpu": seen_gpu.gpu})
+        decision = decide(self._view(job, attempt, machine or evidence, gone=gone))
         if decision.action == "gone":
-            self._record_gone(job, attempt, decision, evidence)
+            self._record_gone(job, attempt, decision)
         elif decision.action == "destroy":
             self._destroy(before, attempt, decision)
         else:
             self._keep(before, replace(attempt, state=decision.state))
 
-    def _view(
-        self, job: Job, attempt: Attempt, machine: Machine | None, observed: Machine | None, *, gone: bool
-    ) -> View:
+    def _view(self, job: Job, attempt: Attempt, machine: Machine | None, *, gone: bool) -> View:
         return View(
             state=attempt.state,
-            age_s=attempt.age_s(self._clock.now()),
+            age_s=attempt.age_s(attempt.ended_at or self._clock.now()),
             hard_after_s=attempt.hard_after_s,
             limit_outcome=attempt.limit_outcome,
             cancel=job.cancel_at is not None,
             machine=machine.state if machine is not None else None,
             gone=gone,
-            state_reason=observed.state_reason if observed is not None else None,
+            state_reason=machine.state_reason if machine is not None else None,
             beat=attempt.beat,
             silent_s=self._patience.of(attempt.token).silent_s,
             boot_timeout_s=self._provider.boot_timeout_s,
@@ -226,32 +231,14 @@ class Guard:
         if unwritten is not None:
             raise unwritten
 
-    def _record_gone(self, job: Job, attempt: Attempt, decision: Decision, evidence: Machine | None) -> None:
-        """Seen gone: close the billing, with evidence where there is some, else with an upper bound."""
+    def _record_gone(self, job: Job, closed: Attempt, decision: Decision) -> None:
+        """Seen gone: write the attempt down with its outcome, and go on to the next one, or close the job."""
         now = self._clock.now()
-        confirmed = evidence is not None and evidence.billing_ended_at is not None
-        ended_at, billed_s = now, attempt.billed_s
-        if evidence is not None and evidence.billing_ended_at is not None:
-            ended_at = evidence.billing_ended_at
-        elif evidence is None:
-            # Seen alive later than its deadline, it may have billed until it was seen gone.
-            latest_s = max(attempt.hard_after_s + attempt.lateness_s, attempt.billed_s or 0.0)
-            billed_s = upper_bound(attempt.interval(), now=now, latest_s=latest_s).billed_s
-        closed = replace(
-            attempt,
-            state=State.GONE,
-            ended_at=ended_at,
-            billed_s=billed_s,
-            observed_at=now,
-            confirmed=confirmed,
-            outcome=decision.outcome,
-            reason=decision.reason,
-            trouble=None,
-        )
-        ended = replace(job, state=State.WAITING, exit_code=(attempt.beat or {}).get("exit_code"))
-        facts = {"outcome": closed.outcome, "reason": closed.reason, "confirmed": confirmed}
+        closed = replace(closed, state=State.GONE, outcome=decision.outcome, reason=decision.reason, trouble=None)
+        ended = replace(job, state=State.WAITING, exit_code=(closed.beat or {}).get("exit_code"))
+        facts = {"outcome": closed.outcome, "reason": closed.reason, "confirmed": closed.confirmed}
         self._writer.save(closed, now=now, kind="gone", job=ended, facts=facts)
-        self._patience.forget(attempt.token)
+        self._patience.forget(closed.token)
         self._creation.next_attempt(ended, self._journal.attempts(job.id))
 
     def _next_look_s(self) -> float:
@@ -264,14 +251,40 @@ class Guard:
         return wait_s
 
 
-def _billing(attempt: Attempt, machine: Machine, now: datetime) -> Attempt:
-    """The attempt with what the cloud says of its billing."""
-    counted = machine.billed_s is not None
+def _observed(attempt: Attempt, machine: Machine, now: datetime) -> Attempt:
+    """The attempt with what the cloud says of a machine that exists."""
     return replace(
         attempt,
         started_at=machine.billing_started_at or attempt.started_at,
-        billed_s=machine.billed_s if counted else attempt.billed_s,
-        observed_at=now if counted else attempt.observed_at,
+        billed_s=machine.billed_s,
+        observed_at=now,
+    )
+
+
+def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attempt:
+    """The attempt of a machine that was seen gone, its billing closed: by the evidence of its end, where there is some.
+
+    Without any it is closed by an upper bound, and not confirmed.
+    """
+    latest_s = attempt.hard_after_s + attempt.lateness_s
+    gone_at = latest_end(attempt.interval(), now=now, latest_s=latest_s, last_seen_at=attempt.observed_at)
+    if evidence is not None and evidence.billing_ended_at is not None:
+        ended_at, billed_s = evidence.billing_ended_at, evidence.billed_s
+    elif evidence is not None and evidence.billed_s is not None:
+        ended_at, billed_s = gone_at, evidence.billed_s
+    else:
+        # Seen alive later than its deadline, it may have billed until it was seen gone.
+        seen_s = attempt.billed_s
+        ended_at, billed_s = gone_at, None if seen_s is None else min(attempt.age_s(now), max(latest_s, seen_s))
+    return replace(
+        attempt,
+        started_at=(evidence.billing_started_at if evidence is not None else None) or attempt.started_at,
+        ended_at=ended_at,
+        gone_at=max(gone_at, ended_at),
+        billed_s=billed_s,
+        observed_at=now,
+        compute_usd=evidence.compute_usd if evidence is not None else None,
+        confirmed=evidence is not None and evidence.billing_ended_at is not None,
     )
 
 

@@ -42,10 +42,10 @@ MIGRATIONS = (
         job TEXT NOT NULL REFERENCES jobs (id), number INTEGER NOT NULL, state TEXT NOT NULL, account TEXT NOT NULL,
         token TEXT NOT NULL UNIQUE, intent BLOB NOT NULL, provider TEXT NOT NULL, region TEXT NOT NULL, zone TEXT,
         instance_type TEXT NOT NULL, spot INTEGER NOT NULL, rate_usd_per_hour TEXT NOT NULL,
-        one_time_usd TEXT NOT NULL, granularity_s TEXT NOT NULL, floor_s TEXT NOT NULL, lateness_s REAL NOT NULL,
+        standing_usd_per_hour TEXT NOT NULL, one_time_usd TEXT NOT NULL, granularity_s TEXT NOT NULL, floor_s TEXT NOT NULL, lateness_s REAL NOT NULL,
         created_at TEXT NOT NULL, soft_after_s REAL NOT NULL, hard_after_s REAL NOT NULL, limit_outcome TEXT NOT NULL,
-        create_called INTEGER NOT NULL, machine_id TEXT, started_at TEXT, ended_at TEXT, billed_s REAL,
-        observed_at TEXT, confirmed INTEGER NOT NULL, outcome TEXT, reason TEXT, error_kind TEXT, error_scope TEXT,
+        create_called INTEGER NOT NULL, machine_id TEXT, started_at TEXT, ended_at TEXT, gone_at TEXT,
+        billed_s REAL, observed_at TEXT, compute_usd TEXT, confirmed INTEGER NOT NULL, outcome TEXT, reason TEXT, error_kind TEXT, error_scope TEXT,
         beat TEXT, beat_seq INTEGER NOT NULL, log_path TEXT, console_url TEXT, trouble TEXT, deletes INTEGER NOT NULL,
         PRIMARY KEY (job, number)
     );

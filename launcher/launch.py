@@ -78,6 +78,7 @@ def freeze(
         instance_type=offer.instance_type,
         spot=offer.spot,
         rate_usd_per_hour=offer.rate_usd_per_hour,
+        standing_usd_per_hour=offer.standing_usd_per_hour,
         one_time_usd=offer.one_time_usd,
         granularity_s=provider.billing.granularity_s,
         floor_s=provider.billing.floor_s,

@@ -63,6 +63,7 @@ class Attempt:
     instance_type: str
     spot: bool
     rate_usd_per_hour: Decimal
+    standing_usd_per_hour: Decimal
     one_time_usd: Decimal
     granularity_s: Decimal
     floor_s: Decimal
@@ -77,8 +78,11 @@ class Attempt:
     machine_id: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    gone_at: datetime | None = None
     billed_s: float | None = None
     observed_at: datetime | None = None
+    """When the machine was last seen, and `billed_s` read."""
+    compute_usd: Decimal | None = None
     confirmed: bool = False
     """The machine was seen gone, and the end of its billing is evidence, not an upper bound."""
     outcome: str | None = None
@@ -97,16 +101,19 @@ class Attempt:
 
     def interval(self) -> Interval:
         """The billing of this attempt, as the ledger reads it."""
-        started_at = (self.started_at or self.created_at) if self.create_called else None
         return Interval(
             rate_usd_per_hour=self.rate_usd_per_hour,
+            standing_usd_per_hour=self.standing_usd_per_hour,
             granularity_s=self.granularity_s,
             floor_s=self.floor_s,
             one_time_usd=self.one_time_usd,
-            started_at=started_at,
+            created_at=self.created_at if self.create_called else None,
+            started_at=self.started_at,
             ended_at=self.ended_at,
             billed_s=self.billed_s,
             observed_at=self.observed_at,
+            gone_at=self.gone_at,
+            compute_usd=self.compute_usd,
         )
 
     def cost_usd(self, now: datetime) -> Decimal:

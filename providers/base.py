@@ -16,12 +16,16 @@ from launcher.core.errors import Exit, GpulaunchError
 
 
 class RatePart(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the hourly bill: USD per hour while the machine exists."""
+    """One line of the hourly bill: USD per hour.
+
+    It bills while the machine is in a billed state or, when `standing`, from the create call until all is gone.
+    """
 
     name: str
     worst_usd_per_hour: Decimal
     expected_usd_per_hour: Decimal
     source: str
+    standing: bool = False
 
 
 class OneTimeCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +61,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     def expected_usd_per_hour(self) -> Decimal:
         """USD per hour as expected: offers are ranked by it."""
         return sum((part.expected_usd_per_hour for part in self.parts), Decimal(0))
+
+    @property
+    def standing_usd_per_hour(self) -> Decimal:
+        """The part of the rate that bills whatever the machine's state: disk, address."""
+        return sum((part.worst_usd_per_hour for part in self.parts if part.standing), Decimal(0))
 
     @property
     def one_time_usd(self) -> Decimal:
@@ -139,6 +148,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     billing_ended_at: datetime | None = None
     billed_s: float | None = None
     """Seconds billed so far by the machine's own count, where it has one (a suspended laptop does not pay)."""
+    compute_usd: Decimal | None = None
+    """What its compute has cost at the prices that really held, where the cloud tells (a spot price's history)."""
     deadline_at: datetime | None = None
     """When the cloud itself will delete it, where it says so."""
     tags: dict[str, str] = {}
@@ -146,6 +157,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     log_path: str | None = None
     """Where the training's output can be read as a file on this computer, if it can."""
     console_url: str | None = None
+    gpu: dict[str, float] | None = None
+    """Readings of its GPU that are taken from outside: watts, energy_wh, temperature_c, …"""
 
 
 class ProviderError(GpulaunchError):

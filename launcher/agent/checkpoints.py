@@ -70,7 +70,9 @@ def _copy(source: Path, target: Path) -> dict[str, Any] | None:
     digest = hashlib.sha256()
     with source.open("rb") as reading, files.open_private(target) as writing:
         before = _version(os.fstat(reading.fileno()))
-        while data := reading.read(READ_BYTES):
+        left = before[0]  # a file may grow faster than it is copied
+        while left and (data := reading.read(min(left, READ_BYTES))):
+            left -= len(data)
             digest.update(data)
             files.write(writing, data)
         os.fsync(writing.fileno())

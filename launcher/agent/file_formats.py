@@ -30,7 +30,7 @@ class Tail:
         with self._path.open("rb") as file:
             file.seek(self._offset - len(self._last))
             if file.read(len(self._last)) != self._last:
-                self._offset = 0
+                self._offset, self._last = 0, b""
                 file.seek(0)
             data = file.read(CHUNK)
         self.is_from_start = self._offset == 0
@@ -67,7 +67,7 @@ class CsvFile:
         table = list(csv.reader(self._tail.lines()))
         if table and self._tail.is_from_start:
             header = table.pop(0)
-            self._known = self._rows if set(self._header) < set(header) else 0
+            self._known = max(self._known, self._rows) if set(self._header) < set(header) else 0
             self._header, self._rows = header, 0
         new = table[max(self._known - self._rows, 0) :]
         self._rows += len(table)

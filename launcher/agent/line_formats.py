@@ -131,7 +131,7 @@ class LineReader:
             return {**row, "epoch": place["epoch"] - 1}  # the epoch before it is done
         row = {**place, **row}
         if name == "llmc":
-            place.update(step=row.get("step", 0))
+            place["step"] = row.setdefault("step", 0.0)
         return row
 
     def _read_bar(self, line: str) -> Row:

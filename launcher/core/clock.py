@@ -144,9 +144,9 @@ def boot_id() -> str:
 
     Linux publishes one (random(4)); elsewhere the time of boot serves, to ten seconds.
     """
-    if sys.platform == "linux":
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"boot-{round((time.time() - time.clock_gettime(_ASLEEP_TOO)) / 10)}"
+    if sys.platform != "linux":
+        return f"boot-{round((time.time() - time.clock_gettime(_ASLEEP_TOO)) / 10)}"
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def rfc3339(at: datetime) -> str:

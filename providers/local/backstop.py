@@ -11,12 +11,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.core.clock import SystemClock
 from providers.base import ProviderUnavailable
-from providers.local import processes
+from providers.local import gpu, processes
 from providers.local.folder import Folder
 from providers.local.machine import LocalMachine
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from launcher.core.clock import Clock
 
 LOOK_S = 0.2
+GPU_LOOK_S = 5.0
 
 
 class Backstop:
@@ -33,27 +36,39 @@ class Backstop:
         self._folder = folder
         self._clock = clock
         self._machine = LocalMachine(folder, clock)
-        self._agent: int | None = None
 
     def run(self) -> None:
         """Start the agent and stay until the machine is gone."""
         hard_after_s = float(self._machine.record["hard_after_s"])
         if self._machine.age_s() < hard_after_s and self._folder.delete_ordered_s() is None:
-            self._start_agent()
+            try:
+                self._start_agent()
+            except OSError:  # its locks say that there is none: the guard will see that, and delete the machine
+                traceback.print_exc()
+        # In a thread: a driver that hangs must not hold up the deadline.
+        threading.Thread(target=self._measure_gpu, daemon=True).start()
         while True:
-            _reap()
-            age_s = self._machine.age_s()
-            agent_lives = self._machine.agent_pid() is not None
-            if age_s >= hard_after_s:
-                self._machine.kill()
-            elif self._folder.delete_ordered_s() is not None:
-                self._machine.shut_down()
-            elif not agent_lives and (self._folder.path / "result.json").exists():
-                self._machine.kill()  # the agent has ended the run: what it left behind is not the training any more
-            if not agent_lives and self._is_dead():
-                self._machine.record_end(billed_s=self._machine.age_s(), exact=True)
-                return
+            try:
+                if self._look(hard_after_s):
+                    return
+            except Exception:  # noqa: BLE001 - a fault (a full disk, a vanished process) must not end the watch
+                traceback.print_exc()
             self._clock.sleep(max(min(LOOK_S, hard_after_s - self._machine.age_s()), 0.01))
+
+    def _look(self, hard_after_s: float) -> bool:
+        """Do what is due; True once the machine is gone and its end is written down."""
+        _reap()
+        agent_lives = self._machine.agent_pid() is not None
+        if self._machine.age_s() >= hard_after_s:
+            self._machine.kill()
+        elif self._folder.delete_ordered_s() is not None:
+            self._machine.shut_down()
+        elif not agent_lives and (self._folder.path / "result.json").exists():
+            self._machine.kill()  # the agent has ended the run: what it left behind is not the training any more
+        if agent_lives or not self._is_dead():
+            return False
+        self._machine.record_end(billed_s=self._machine.age_s(), exact=True)
+        return True
 
     def _is_dead(self) -> bool:
         try:
@@ -88,6 +103,16 @@ class Backstop:
         self._folder.write_agent_pid(agent.pid)
         os.close(lock)  # the agent holds it now
         agent.returncode = 0  # reaped by _reap, with every orphan
+
+    def _measure_gpu(self) -> None:
+        """A reading now and then, for as long as the driver and the disk allow."""
+        try:
+            meter = gpu.open_meter()
+            while meter is not None:
+                self._folder.write_gpu(meter.read(self._clock.awake()))
+                self._clock.sleep(GPU_LOOK_S)
+        except Exception as error:  # noqa: BLE001 - readings are a courtesy; whatever ends them is told in the log
+            print(f"GPU readings end: {error}", file=sys.stderr, flush=True)
 
 
 def _reap() -> None:

@@ -90,6 +90,14 @@ class Folder:
             return None
         return descriptor
 
+    def write_gpu(self, readings: dict[str, float]) -> None:
+        """Remember what the GPU did so far."""
+        _write(self.path / "gpu.json", json.dumps(readings).encode())
+
+    def gpu(self) -> dict[str, float] | None:
+        """What the GPU did so far, where it can be read."""
+        return _read(self.path / "gpu.json")
+
     def order_delete(self, billed_s: float) -> None:
         """Write down that the machine is to be destroyed; the first order counts."""
         if not (self.path / "delete").exists():

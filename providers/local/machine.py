@@ -103,5 +103,5 @@ class LocalMachine:
         return self.agent_pid() is None and not self.members() and not self.has_container()
 
     def record_end(self, *, billed_s: float, exact: bool) -> None:
-        """Write down that the machine is gone, and what it billed."""
+        """Write down that the machine is gone, and what it billed. Raises OSError when the disk refuses."""
         self.folder.write_ended({"billed_s": round(billed_s, 3), "exact": exact, "at": self._clock.now().isoformat()})

@@ -278,6 +278,7 @@ def _describe(
         tags=record["tags"],
         state_reason=reason,
         log_path=str(machine.folder.path / "output.log"),
+        gpu=machine.folder.gpu(),
     )
 
 

@@ -184,6 +184,7 @@ def _part(name: str, row: Row, usd_per_hour: Decimal) -> RatePart:
         worst_usd_per_hour=_up(usd_per_hour * margin(row)),
         expected_usd_per_hour=_up(usd_per_hour),
         source=_said(row),
+        standing=True,
     )
 
 

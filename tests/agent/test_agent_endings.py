@@ -172,7 +172,7 @@ def test_a_training_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Pat
 
 def test_only_the_main_process_is_asked_first(tmp_path: Path) -> None:
     """Helpers, such as data loaders, must live while the main process saves with them."""
-    source = f"""
+    source = """
 import signal, subprocess, sys, time
 helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 def save(*_):
