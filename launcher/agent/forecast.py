@@ -32,7 +32,7 @@ class Track:
             return False
         if position < last:
             # From the end to the start: the count is of one epoch, and says nothing of the whole.
-            self._repeats = self._repeats or position < self.total / 10 < last / 5
+            self._repeats = self._repeats or position <= self.total / 10 < last / 5
             self.samples = []
         elif last_s == age_s:
             self.samples.pop()  # many lines arrive at once: the last of them is where the training is

@@ -97,10 +97,10 @@ class Metrics:
         self, name: str, value: float, source: str, step: float | None, place: tuple[Any, ...], age_s: float
     ) -> Metric | None:
         """Take one value in. None if it is another source's name, or known already."""
-        metric = self.by_name.get(name)
+        metric, trust = self.by_name.get(name), self._trust(source)
         if metric is None and len(self.by_name) >= KEPT and name != self._monitor:
             return None
-        if metric is None or (metric.source != source and self._trust(source) < self._trust(metric.source)):
+        if metric is None or (metric.source != source and trust < self._trust(metric.source)):
             mode = self._mode if same_name(name) == same_name(self._monitor) else None
             metric = self.by_name[name] = Metric(name, source, mode)
         return metric if metric.source == source and metric.add(value, step, place, age_s) else None

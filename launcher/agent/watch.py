@@ -150,6 +150,10 @@ class Watch:
             )
         if self._stop_of and self._rules.get("start_from_step") and self._forecast.step() is None:
             notes.append("early_stop cannot work: the training tells no step, and start_from_step needs one.")
-        if self._no_progress_s and self._moved_s == self._began_s and self._age_s - self._moved_s > self._no_progress_s / 2:
+        if (
+            self._no_progress_s
+            and self._moved_s == self._began_s
+            and self._age_s - self._moved_s > self._no_progress_s / 2
+        ):
             notes.append("No step and no metric was recognised: stall.no_progress will stop this training.")
         return [note for note in notes if note]

@@ -101,8 +101,18 @@ class LocalProvider:
                 f"The token {intent.token} was used for another request.", code="IdempotentParameterMismatch"
             )
         if not folder.started():
-            self._start_backstop(folder)
+            try:
+                self._start_backstop(folder)
+            except CapacityError:
+                with contextlib.suppress(OSError):  # a full disk: the folder stays as it is, and nothing lives in it
+                    self._call_off(LocalMachine(folder, self._clock))
+                raise
         return self.get(folder.id)
+
+    def _call_off(self, machine: LocalMachine) -> None:
+        """Nothing was started for this machine, and nothing ever will be."""
+        if machine.folder.claim_start():
+            machine.record_end(billed_s=machine.age_s(), exact=True)
 
     def _make(self, folder: Folder, intent: Intent) -> None:
         environment = intent.settings.get("environment") or {
@@ -131,16 +141,21 @@ class LocalProvider:
 
     def _start_backstop(self, folder: Folder) -> None:
         """Start the backstop and wait until it has started the agent. A second one for the same machine steps back."""
-        with (folder.path / "backstop.log").open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "providers.local.backstop", str(folder.path)],
-                cwd=folder.path,
-                env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        try:
+            with (folder.path / "backstop.log").open("ab") as log:
+                child = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "providers.local.backstop", str(folder.path)],
+                    cwd=folder.path,
+                    env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise CapacityError(
+                f"The machine's backstop cannot be started: {error.strerror}.", code="BACKSTOP_FAILED"
+            ) from error
         self._children.append(child)
         waiting = tenacity.Retrying(
             stop=tenacity.stop_after_delay(START_TIMEOUT_S),
@@ -226,10 +241,10 @@ class LocalProvider:
             return
         with contextlib.suppress(OSError):  # a full disk never blocks a delete: the signals below need none
             folder.order_delete(machine.age_s())
-        if not folder.started() and not machine.backstop_lives() and folder.claim_start():
-            machine.record_end(billed_s=machine.age_s(), exact=True)
-            return
-        machine.shut_down()
+        if not folder.started() and not machine.backstop_lives():
+            self._call_off(machine)
+        else:
+            machine.shut_down()
 
     def heartbeat(self, machine_id: str) -> bytes:
         """The tail of the machine's console."""

@@ -16,7 +16,16 @@ def add(metrics: Metrics, name: str, value: float, source: str = "hf", step: flo
 
 @pytest.mark.parametrize(
     "name",
-    ["val_loss", "eval_loss", "val/loss", "val loss", "eval/loss", "validation_loss", "Validation Loss", "val_loss_epoch"],
+    [
+        "val_loss",
+        "eval_loss",
+        "val/loss",
+        "val loss",
+        "eval/loss",
+        "validation_loss",
+        "Validation Loss",
+        "val_loss_epoch",
+    ],
 )
 def test_spellings_of_one_name(name: str) -> None:
     """All of them mean the same."""
@@ -119,7 +128,14 @@ def test_series_is_thinned_out() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"), (1234567.0, 1234567), (0.123456789, 0.123457), (0.0, 0)],
+    [
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (1234567.0, 1234567),
+        (0.123456789, 0.123457),
+        (0.0, 0),
+    ],
 )
 def test_numbers_in_json(value: float, expected: float | str) -> None:
     """JSON has no NaN, and a heartbeat has no room for 17 digits."""

@@ -109,7 +109,11 @@ def test_trainer_states() -> None:
     first = TrainerState(run / "checkpoint-30" / "trainer_state.json", run, done).read()
     second = TrainerState(run / "checkpoint-60" / "trainer_state.json", run, done).read()
     again = TrainerState(run / "checkpoint-60" / "trainer_state.json", run, done).read()
-    assert series(first, "eval_loss") == [(10.0, 2.541335344314575), (20.0, 2.541224718093872), (30.0, 2.541334867477417)]
+    assert series(first, "eval_loss") == [
+        (10.0, 2.541335344314575),
+        (20.0, 2.541224718093872),
+        (30.0, 2.541334867477417),
+    ]
     assert series(second, "eval_loss") == [
         (40.0, 2.541196823120117),
         (50.0, 2.5412421226501465),
@@ -152,12 +156,16 @@ def test_files_by_their_usual_names(tmp_path: Path) -> None:
     """Every format is found where its trainer puts it."""
     files = search(tmp_path)
     work = tmp_path / "work"
-    shutil.copytree(TRAINING / "huggingface" / "checkpoint-30", work / "out" / "checkpoint-30", copy_function=shutil.copyfile)
+    shutil.copytree(
+        TRAINING / "huggingface" / "checkpoint-30", work / "out" / "checkpoint-30", copy_function=shutil.copyfile
+    )
     write(work / "lightning_logs" / "version_0" / "metrics.csv", "epoch,step,val_loss\n0,9,0.5\n")
     write(work / "log124M" / "main.log", "s:10 tel:5.5\n")
     write(work / "metrics.jsonl", '{"step": 3, "loss": 1}\n')
     (work / "runs").mkdir()
-    shutil.copyfile(TRAINING / "tensorboardx" / "events.out.tfevents.1795298434.host", work / "runs" / "events.out.tfevents.1.h")
+    shutil.copyfile(
+        TRAINING / "tensorboardx" / "events.out.tfevents.1795298434.host", work / "runs" / "events.out.tfevents.1.h"
+    )
     write(tmp_path / "machine" / "metrics.jsonl", '{"step": 4, "loss": 2}\n')
     kinds = {source.split(" ")[0] for source, _ in files.read(0)}
     assert kinds == {"trainer_state", "csv", "log", "jsonl", "tensorboard", "told"}

@@ -126,7 +126,10 @@ def test_json_lines() -> None:
         ("Loss: inf, norm=-Infinity", {"Loss": math.inf, "norm": -math.inf}),
         ("val loss: 3.4 train loss: 3.2", {"val_loss": 3.4, "train_loss": 3.2}),
         ("Validation Loss: 2.5", {"Validation_Loss": 2.5}),
-        ("Epoch [3/10], Step [100/600], Loss: 0.35", {"Loss": 0.35, "epoch": 3, "epochs": 10, "step": 100, "steps": 600}),
+        (
+            "Epoch [3/10], Step [100/600], Loss: 0.35",
+            {"Loss": 0.35, "epoch": 3, "epochs": 10, "step": 100, "steps": 600},
+        ),
         ("epoch 2 step=120 | eval/loss=0.25", {"eval/loss": 0.25, "epoch": 2, "step": 120}),
         ("global step 7: loss=1", {"loss": 1, "step": 7}),
         ("  Total optimization steps = 1,500", {"steps": 1500}),
