@@ -85,4 +85,4 @@ def _share(value: float, low: float, high: float) -> float:
 
 
 def _dollars(usd: float) -> str:
-    return f"${usd:.2f}" if usd >= 1 else f"${usd:.2g}" if usd >= 0.0001 else f"${usd:.1e}"
+    return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= 0.01 else f"${usd:.6f}"

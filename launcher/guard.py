@@ -10,11 +10,13 @@ import contextlib
 import sys
 import traceback
 from dataclasses import replace
+from decimal import Decimal
 from threading import Event as Flag
 from typing import TYPE_CHECKING
 
 from launcher.agent import heartbeat
-from launcher.core.errors import StateError
+from launcher.core.errors import JournalDamaged, StateError
+from launcher.core.money import per_second
 from launcher.creation import Creation
 from launcher.journal import ReplacedError, Writer
 from launcher.ledger import latest_end
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 # A heartbeat that changes no state is written down at most this often.
 SAVE_BEAT_S = 5.0
+# An unconfirmed delete is repeated before waiting for it has cost this much.
+DELETE_AGAIN_USD = Decimal("0.001")
 # A gap in the readings of a console, beyond which silence before the gap proves nothing: the laptop slept, or the
 # cloud's API was down.
 GAP_S = 60.0
@@ -65,9 +69,15 @@ class Guard:
         self._wake.set()
 
     def run(self) -> None:
-        """Watch until no job is left. Raises ReplacedError when another guard takes over."""
+        """Watch until no job is left. Raises ReplacedError when another guard takes over, JournalDamaged."""
         while not self._stopped:
-            wait_s = self.tick()
+            try:
+                wait_s = self.tick()
+            except JournalDamaged:
+                raise
+            except StateError as error:  # a full disk: what can be done without writing was done; again, soon
+                _say("journal", error)
+                wait_s = self._provider.poll_s
             if wait_s is None:
                 return
             self._clock.sleep(wait_s, self._wake)
@@ -221,13 +231,14 @@ class Guard:
             unwritten = error
         if first:
             self._patience.settled(doomed.token)
+        longest_s = float(DELETE_AGAIN_USD / per_second(doomed.rate_usd_per_hour))
         try:
             self._provider.delete(str(doomed.machine_id))
         except ProviderError as error:
-            self._patience.tried(doomed.token, failed=True)
+            self._patience.tried(doomed.token, failed=True, longest_s=longest_s)
             self._keep(replace(doomed, trouble=before.trouble), replace(doomed, trouble=str(error)))
         else:
-            self._patience.tried(doomed.token, failed=False)
+            self._patience.tried(doomed.token, failed=False, longest_s=longest_s)
         if unwritten is not None:
             raise unwritten
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from launcher.core.clock import AnchoredClock, Clock, boot_id
 from launcher.core.errors import GpulaunchError, NameInUse, UsageError
 from launcher.journal_file import explained, open_journal
+from launcher.limits import Allowance, Usage, check, measure, month_of
 from launcher.outcome import TRANSITIONS, State
 from launcher.records import Attempt, Job, columns, from_row, to_row
 
@@ -142,10 +143,19 @@ class Journal:
         rows = self._rows("SELECT generation, ticked FROM guards WHERE account = ?", account)
         return (rows[0]["generation"], rows[0]["ticked"]) if rows else (0, 0)
 
+    def usage(self, at: datetime) -> Usage:
+        """What the jobs here hold of the limits above one job, in the month of `at`."""
+        first, after = (bound.isoformat(timespec="microseconds") for bound in month_of(at))
+        sql = "SELECT * FROM jobs WHERE state != 'gone' OR (created_at >= ? AND created_at < ?)"
+        return measure([from_row(Job, row) for row in self._rows(sql, first, after)], at)
+
     # Requests, which any command may write
 
-    def add_job(self, job: Job, *, now: datetime) -> None:
-        """Write down a new job, still without a machine. Raises NameInUse."""
+    def add_job(self, job: Job, *, now: datetime, allowance: Allowance | None = None) -> None:
+        """Write down a new job, still without a machine: from here on its cap is reserved.
+
+        Raises NameInUse, and LimitReached when the job does not fit into what the configuration allows.
+        """
         with self._transaction() as db:
             row = db.execute("SELECT id FROM jobs WHERE name = ? AND state != 'gone'", (job.name,)).fetchone()
             if row is not None:
@@ -155,6 +165,8 @@ class Journal:
                     f"Follow it with `gpulaunch status {job.name}`, end it with `gpulaunch down {job.name}`, "
                     "or choose another name with --name.",
                 )
+            if allowance is not None and allowance.is_set:
+                check(allowance, self.usage(job.created_at), job.cap_usd)
             db.execute(_INSERT_JOB, to_row(job))
             _add_event(db, job.id, None, now, "planned", {"cap_usd": str(job.cap_usd), "provider": job.provider})
 
@@ -257,8 +269,8 @@ class Writer:
         return attempt
 
     def close_job(self, job: Job, *, now: datetime, spend_usd: Decimal) -> Job:
-        """Write a job down as gone, with its outcome."""
-        gone = replace(job, state=State.GONE, ended_at=now)
+        """Write a job down as gone, with its outcome and what it cost: what it had reserved beyond that is free."""
+        gone = replace(job, state=State.GONE, ended_at=now, spend_usd=spend_usd)
         with self._owned() as db:
             live = db.execute("SELECT 1 FROM attempts WHERE job = ? AND state != 'gone'", (job.id,)).fetchone()
             if live is not None:
@@ -284,7 +296,7 @@ def _update_job(db: sqlite3.Connection, job: Job) -> None:
     # A request to cancel is written by others: it is never overwritten from here.
     db.execute(
         "UPDATE jobs SET state = :state, outcome = :outcome, reason = :reason, exit_code = :exit_code, "
-        "ended_at = :ended_at, accepted_at = :accepted_at WHERE id = :id",
+        "ended_at = :ended_at, accepted_at = :accepted_at, spend_usd = :spend_usd WHERE id = :id",
         to_row(job),
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.core.clock import SystemClock
-from launcher.core.errors import StateError
+from launcher.core.errors import JournalDamaged, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ MIGRATIONS = (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, account TEXT NOT NULL, provider TEXT NOT NULL, cap_usd TEXT NOT NULL,
         spec TEXT NOT NULL, created_at TEXT NOT NULL, state TEXT NOT NULL, outcome TEXT, reason TEXT,
         exit_code INTEGER, ended_at TEXT, cancel_at TEXT, accepted_at TEXT, settings TEXT,
-        offers TEXT NOT NULL, layers TEXT, owner TEXT NOT NULL
+        offers TEXT NOT NULL, layers TEXT, owner TEXT NOT NULL, spend_usd TEXT
     ) WITHOUT ROWID;
     CREATE UNIQUE INDEX one_live_job_per_name ON jobs (name) WHERE state != 'gone';
     CREATE INDEX jobs_live ON jobs (account) WHERE state != 'gone';
@@ -42,10 +42,12 @@ MIGRATIONS = (
         job TEXT NOT NULL REFERENCES jobs (id), number INTEGER NOT NULL, state TEXT NOT NULL, account TEXT NOT NULL,
         token TEXT NOT NULL UNIQUE, intent BLOB NOT NULL, provider TEXT NOT NULL, region TEXT NOT NULL, zone TEXT,
         instance_type TEXT NOT NULL, spot INTEGER NOT NULL, rate_usd_per_hour TEXT NOT NULL,
-        standing_usd_per_hour TEXT NOT NULL, one_time_usd TEXT NOT NULL, granularity_s TEXT NOT NULL, floor_s TEXT NOT NULL, lateness_s REAL NOT NULL,
+        standing_usd_per_hour TEXT NOT NULL, one_time_usd TEXT NOT NULL, granularity_s TEXT NOT NULL,
+        floor_s TEXT NOT NULL, lateness_s REAL NOT NULL,
         created_at TEXT NOT NULL, soft_after_s REAL NOT NULL, hard_after_s REAL NOT NULL, limit_outcome TEXT NOT NULL,
         create_called INTEGER NOT NULL, machine_id TEXT, started_at TEXT, ended_at TEXT, gone_at TEXT,
-        billed_s REAL, observed_at TEXT, compute_usd TEXT, confirmed INTEGER NOT NULL, outcome TEXT, reason TEXT, error_kind TEXT, error_scope TEXT,
+        billed_s REAL, observed_at TEXT, compute_usd TEXT, confirmed INTEGER NOT NULL, outcome TEXT, reason TEXT,
+        error_kind TEXT, error_scope TEXT,
         beat TEXT, beat_seq INTEGER NOT NULL, log_path TEXT, console_url TEXT, trouble TEXT, deletes INTEGER NOT NULL,
         PRIMARY KEY (job, number)
     );
@@ -106,7 +108,7 @@ def explained(home: Path) -> Iterator[None]:
         ) from error
 
 
-def _moved_aside(home: Path, error: sqlite3.DatabaseError) -> StateError:
+def _moved_aside(home: Path, error: sqlite3.DatabaseError) -> JournalDamaged:
     stamp = SystemClock().now().strftime("%Y%m%dT%H%M%S")
     kept = home / f"{FILE_NAME}.damaged-{stamp}"
     count = 1
@@ -117,7 +119,7 @@ def _moved_aside(home: Path, error: sqlite3.DatabaseError) -> StateError:
         part = home / (FILE_NAME + suffix)
         if part.exists():
             part.rename(kept.with_name(kept.name + suffix))
-    return StateError(
+    return JournalDamaged(
         f"The journal was damaged ({error}); it is kept as {kept}.",
         "Machines that it knew still end by themselves: the agent and the backstop hold their deadlines.",
         "Run the command again: it starts with an empty journal.",

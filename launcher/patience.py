@@ -51,12 +51,13 @@ class Patience:
         """Whether the call may be tried again now."""
         return self._clock.monotonic() >= self.of(token).next_try_at
 
-    def tried(self, token: str, *, failed: bool) -> None:
-        """The call was made: the next one waits, longer each time."""
+    def tried(self, token: str, *, failed: bool, longest_s: float = LONGEST_BACKOFF_S) -> None:
+        """The call was made: the next one waits, longer each time, at most `longest_s` seconds and a minute."""
         waiting = self.of(token)
         now_s = self._clock.monotonic()
         waiting.tries += 1
-        waiting.next_try_at = now_s + min(self._first_backoff_s * 2 ** min(waiting.tries - 1, 10), LONGEST_BACKOFF_S)
+        longest_s = max(min(longest_s, LONGEST_BACKOFF_S), self._first_backoff_s)
+        waiting.next_try_at = now_s + min(self._first_backoff_s * 2 ** min(waiting.tries - 1, 10), longest_s)
         if failed and waiting.troubled_since is None:
             waiting.troubled_since = now_s
 

@@ -100,10 +100,9 @@ def _due(view: View) -> tuple[str, str] | None:
         return _verdict_of_agent(view) or (view.limit_outcome, "HARD_DEADLINE")
     if beat.get("state") == "ended" or view.machine == MachineState.STOPPED:
         return _verdict(view)
-    if view.state == State.BOOTING and view.age_s >= view.boot_timeout_s:
-        return Outcome.AGENT_LOST, "BOOT_TIMEOUT"
-    if view.beat is not None and view.silent_s >= view.agent_timeout_s:
-        return Outcome.AGENT_LOST, "NO_HEARTBEAT"
+    heard = "state" in beat
+    if view.silent_s >= (view.agent_timeout_s if heard else view.boot_timeout_s):
+        return Outcome.AGENT_LOST, "NO_HEARTBEAT" if heard else "BOOT_TIMEOUT"
     return None
 
 
@@ -143,7 +142,10 @@ def next_offer(offers: Sequence[Offer], attempts: Sequence[Attempt]) -> Offer | 
     """
     failures: list[Attempt] = []
     for attempt in attempts:
-        failures = [*failures, attempt] if attempt.error_kind is not None else []
+        if attempt.error_kind is not None:
+            failures.append(attempt)
+        elif attempt.create_called:
+            failures.clear()
     for offer in offers:
         if not any(_rules_out(failure, offer) for failure in failures):
             return offer

@@ -44,6 +44,8 @@ class Job:
     layers: dict[str, Any] | None = None
     """Which layers the plan armed: name to whether."""
     owner: str = ""
+    spend_usd: Decimal | None = None
+    """What it cost, once it is gone: the ledger's word, which is never below the truth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

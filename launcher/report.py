@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from launcher.journal import Event
     from launcher.records import Attempt, Job
 
+
 def make_report(
     job: Job, attempts: Sequence[Attempt], events: Sequence[Event], now: datetime, describe: Callable[[Event], str]
 ) -> dict[str, Any]:
@@ -53,6 +54,8 @@ def make_report(
             "workdir": spec.get("workdir"),
             "job_file": spec.get("path"),
             "early_stop": spec.get("early_stop"),
+            "checkpoints": spec.get("checkpoints"),
+            "store": spec.get("store"),
         },
         "times": _times(job, made, now),
         "spend": _spend(job, attempts, now),
@@ -98,7 +101,7 @@ def _spend(job: Job, attempts: Sequence[Attempt], now: datetime) -> dict[str, An
 
 
 def _parts(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
-    """The lines of an attempt's bill; they add up to what the ledger says, but for rounding each up to a micro-dollar."""
+    """The lines of an attempt's bill. They add up to the ledger's cost, but for rounding each up to a micro-dollar."""
     interval, offer = attempt.interval(), _intent(attempt).offer
     timed_usd = attempt.cost_usd(now) - interval.one_time_usd - interval.egress_usd
     lines = [

@@ -1,4 +1,4 @@
-"""What a job's training told over all its attempts: the main metric, its best value, the series against dollars. Pure."""
+"""What a training told over all attempts: the main metric, its best value, its series against dollars. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from launcher.core.money import SECONDS_PER_HOUR, usd_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
     from launcher.records import Attempt
 
 

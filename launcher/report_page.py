@@ -19,8 +19,8 @@ from launcher.plain_text import plain
 from launcher.report_metrics import number
 
 # Where Markdown (CommonMark, and GitHub's tables) could read a meaning into plain text. An underscore inside a word has
-# none, and most metrics have one.
-_MARKDOWN = re.compile(r"[\\`*\[\]<>&|~$#]|(?<!\w)_|_(?!\w)")
+# none, and most metrics have one; nor has a dollar sign before a digit.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>&|~#]|(?<!\w)_|_(?!\w)|\$(?!\d)")
 # Beyond this a duration reads better in hours; a rate is by the hour, too.
 HOURS_FROM_S = 600
 DASH = "-"
@@ -52,7 +52,7 @@ def _render(name: str, report: dict[str, Any], *, autoescape: bool) -> str:
 
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
-        autoescape=autoescape,
+        autoescape=autoescape,  # noqa: S701 - Markdown has an escape of its own
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -61,7 +61,10 @@ def _render(name: str, report: dict[str, Any], *, autoescape: bool) -> str:
     template = files("templates").joinpath("report", name).read_text(encoding="utf-8")
     job = report["job"]
     return environment.from_string(template).render(
-        name=plain(job["name"]), words=plain(job["words"]), live=job["live"], made_at=report["made_at"],
+        name=plain(job["name"]),
+        words=plain(job["words"]),
+        live=job["live"],
+        made_at=report["made_at"],
         sections=sections(report),
     )
 
@@ -152,12 +155,23 @@ def _forecast(progress: dict[str, Any] | None) -> str:
 
 
 def _command(ran: dict[str, Any]) -> Section:
-    facts = [("Image", ran["image"]), ("Folder", ran["workdir"]), ("Job file", ran["job_file"])]
-    rules = {key: value for key, value in (ran["early_stop"] or {}).items() if value is not None}
-    facts.append(("Early stop", ", ".join(f"{key} {_value(value)}" for key, value in rules.items())))
+    facts = [
+        ("Image", ran["image"]),
+        ("Folder", ran["workdir"]),
+        ("Job file", ran["job_file"]),
+        ("Early stop", _settings(ran["early_stop"])),
+        ("Checkpoints", _settings(ran["checkpoints"])),
+        ("Store", ran["store"]),
+    ]
     table = _facts("Command", facts)
     text = plain(shlex.join(ran["command"]), lines=True)
     return Section(title="Command", header=table.header, rows=table.rows, text=text)
+
+
+def _settings(settings: dict[str, Any] | None) -> str:
+    """Keys and values in one line, without those that say that something is off."""
+    told = {key: value for key, value in (settings or {}).items() if value not in (None, False)}
+    return ", ".join(key if value is True else f"{key} {_value(value)}" for key, value in told.items())
 
 
 def _attempts(attempts: list[dict[str, Any]]) -> Section:
@@ -188,7 +202,7 @@ def _spend(spend: dict[str, Any]) -> Section:
         (
             part["attempt"],
             part["name"],
-            f"{_usd(part['rate_usd_per_hour'])} per hour × {seconds(part['charged_s'])}"
+            f"{_usd(part['rate_usd_per_hour'])} per hour for {seconds(part['charged_s'])}"
             if "rate_usd_per_hour" in part
             else "once",
             _usd(part["usd"]),
@@ -231,12 +245,11 @@ def _energy(report: dict[str, Any]) -> list[tuple[str, Any]]:
     facts: list[tuple[str, Any]] = []
     if energy:
         how = "measured by the GPU" if energy["measured"] else "assumed for the whole computer"
-        facts.append(("Energy", f"{energy['kwh']:.6g} kWh ({energy['watts']:g} W, {how})"))
+        facts.append(("Energy", f"{energy['kwh']:.6f} kWh ({energy['watts']:g} W, {how})"))
         if energy["usd"] is not None:
             facts.append(("Tariff", f"{_usd(energy['usd_per_kwh'])} per kWh: {_usd(energy['usd'])}"))
     for index, gpu in enumerate(report["gpu"]):
-        told = ", ".join(f"{key} {_value(value)}" for key, value in gpu.items() if value is not None)
-        facts.append((f"GPU {index}, last reading", told))
+        facts.append((f"GPU {index}, last reading", _settings(gpu)))
     return facts
 
 

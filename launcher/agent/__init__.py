@@ -13,6 +13,8 @@ It is given one JSON document, the orders (launcher/boot.py makes it; times are 
     hard_after_s             when this machine must start to die, whatever happens
     hard_at                  the same as a time (seconds since 1970), or null where suspended time costs nothing
     grace_s                  from SIGTERM to SIGKILL
+    notice_s                 what the machine has between its own shutdown signal and its death
+    log_bytes                optional: where output.log is rotated
     stall                    {no_output_s, no_progress_s}, each a number or null
     metrics, early_stop      as in the job file (early_stop may be null)
     rate_usd_per_hour        what the machine costs, as text
@@ -27,7 +29,7 @@ It leaves, in the machine's folder:
 
     console.log              heartbeats (on a rented machine: the serial console)
     output.log, output.log.1 what the training printed, the newest bytes, bounded
-    training.json            pid, process group and start of the training, so that others can end it
+    training.json            pid, process group, start and container of the training, so that others can end it
     result.json              how it ended, written last
 
 A heartbeat is one JSON object: `state` (booting, pulling, running, stopping, ended), `age_s` (since billing started),

@@ -78,6 +78,8 @@ class Divergence:
 
     def see(self, source: str, row: Mapping[str, float]) -> bool:
         """One row as it was told: whether the training has diverged."""
+        if source not in self._bad and all(map(isfinite, row.values())):
+            return False
         watched = [value for name, value in row.items() if _is_norm(name) or _is_loss(name)]
         if watched:
             self._bad[source] = 0 if all(map(isfinite, watched)) else self._bad.get(source, 0) + 1
@@ -86,8 +88,10 @@ class Divergence:
 
 def hides_nan(row: Mapping[str, float]) -> bool:
     """Whether the row's loss of exactly 0 stands for NaN. It would be the best loss ever."""
-    return any(_is_loss(name) and value == 0 for name, value in row.items()) and any(
-        _is_norm(name) and not isfinite(value) for name, value in row.items()
+    return (
+        0 in row.values()
+        and any(_is_loss(name) and value == 0 for name, value in row.items())
+        and any(_is_norm(name) and not isfinite(value) for name, value in row.items())
     )
 
 

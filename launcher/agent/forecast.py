@@ -78,10 +78,11 @@ class Forecast:
         """Take the row's place in the training out of it. True if the training has moved."""
         if "epochs" in row:
             row.pop("steps", None)  # beside an epoch out of several, the steps are those of one epoch
-        moved = [
-            track.see(row.pop(name, None), row.pop(name + "s", None), age_s) for name, track in self._tracks.items()
-        ]
-        return any(moved)
+        moved = False
+        for name, many in (("step", "steps"), ("epoch", "epochs"), ("bar", "bars")):
+            if name in row or many in row:
+                moved |= self._tracks[name].see(row.pop(name, None), row.pop(many, None), age_s)
+        return moved
 
     def step(self) -> float | None:
         """The step the training is at, as far as it says."""

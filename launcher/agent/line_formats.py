@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 Row = dict[str, float]
@@ -77,6 +78,11 @@ def read_json(line: str) -> Row:
         return {}
 
 
+@lru_cache(1024)
+def _is_metric(name: str) -> bool:
+    return bool(_METRIC.search(name))
+
+
 class LineReader:
     """Reads lines of one format, or of any (`auto`). It remembers what a later line leans on, such as the epoch.
 
@@ -100,8 +106,10 @@ class LineReader:
         if "\x1b" in line:
             line = _ANSI.sub("", line)
         line = line.strip()
-        rows = [("regex", numbers((name, f[1]) for name, regex in self._patterns if (f := regex.search(line))))]
-        rows.append(self._read(line))
+        rows = [self._read(line)] if line else []
+        if self._patterns:
+            pairs = [(name, found[1]) for name, regex in self._patterns if (found := regex.search(line))]
+            rows.insert(0, ("regex", numbers(pairs)))
         return [each for each in rows if each[1]]
 
     def read_row(self, line: str) -> Row:
@@ -150,10 +158,13 @@ class LineReader:
     def _read_generic(self, line: str) -> Row:
         pairs: list[tuple[str, str]] = []
         if "=" in line or ":" in line:
-            pairs += (pair for pair in _PAIR.findall(line) if _METRIC.search(pair[0]) or pair[0] == self._wanted)
+            pairs += [pair for pair in _PAIR.findall(line) if _is_metric(pair[0]) or pair[0] == self._wanted]
         low = line.lower()
         if "step" in low or "epoch" in low or "iter" in low:
             for name, value, total in _PLACE.findall(low):
-                pairs += (name, value), (_NAMES.get(name, name) + "s", total)
-            pairs += ((name, total.replace(",", "")) for name, total in _TOTAL.findall(low))
+                pairs.append((name, value))
+                if total:
+                    pairs.append((_NAMES.get(name, name) + "s", total))
+            if "max" in low or "num" in low or "total" in low:
+                pairs += [(name, total.replace(",", "")) for name, total in _TOTAL.findall(low)]
         return numbers(pairs)

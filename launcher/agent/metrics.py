@@ -7,6 +7,7 @@ tells it, until a more trusted one does or a newer run of the same kind, and the
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -19,16 +20,17 @@ _TRUST = "regex told jsonl hf keras nanogpt llmc log csv trainer_state tensorboa
 _UP = re.compile(r"acc|f1|auc|bleu|rouge|score|reward|precis|recall|iou")
 
 
+@lru_cache(1024)
 def same_name(name: str) -> str:
     """One spelling for a metric's many: `eval/loss`, `Validation Loss` and `val_loss_epoch` are all `val_loss`."""
     name = re.sub(r"[\W_]+", "_", name.lower())
     return re.sub(r"^(eval|valid|validation)_", "val_", re.sub(r"^train(ing)?_|_epoch$", "", name))
 
 
-def as_json(value: float) -> float | str:
+def as_json(value: float | None) -> float | str | None:
     """A number as JSON can hold it: whole, with 6 digits, or the text nan, inf or -inf."""
-    if not isfinite(value):
-        return str(value)
+    if value is None or not isfinite(value):
+        return value and str(value)
     return int(value) if value == int(value) else float(f"{value:.6g}")
 
 
@@ -37,42 +39,48 @@ class Metric:
 
     def __init__(self, name: str, source: str, mode: str | None) -> None:
         self.source = source
-        self.value = 0.0
+        self.value: float | None = None
         self.is_new = True
         self._sign = 1 if (mode == "max" if mode else _UP.search(name.lower())) else -1
-        self._said: dict[str, Any] = {"best": None, "best_step": None, "seen": 0}
-        self._at: tuple[Any, ...] = ()
-        self._best = float("-inf")
-        self._points: list[list[Any]] = []
+        self._seen = 0
+        self._step: float | None = None
+        self._place: tuple[Any, ...] = ()
+        self._best: float | None = None
+        self._best_step: float | None = None
+        self._age_s = 0.0
+        self._points: list[tuple[float, float | None, float]] = []
         self._stride = 1
 
     def add(self, value: float, step: float | None, place: tuple[Any, ...], age_s: float) -> bool:
         """Take one value in; False if it is the one that is known already (same place in the training, same value)."""
-        at = (*place, str(value))
-        if at == self._at and place != (None, None):
+        self.is_new = value != self.value and (value == value or self.value is None or self.value == self.value)
+        if not self.is_new and place == self._place != (None, None):
             return False
-        self.is_new = at != self._at
-        self._at, self.value = at, value
-        seen, said = self._said["seen"], as_json(value)
-        whole_step = None if step is None else as_json(step)
-        self._said |= {"value": said, "step": whole_step, "seen": seen + 1}
-        if isfinite(value) and value * self._sign > self._best:
-            self._best = value * self._sign
-            self._said |= {"best": said, "best_step": whole_step}
-        self._newest = [round(age_s, 1), whole_step, said]
-        if seen % self._stride == 0:
-            self._points.append(self._newest)
+        self.value, self._step, self._place, self._age_s = value, step, place, age_s
+        if (self._best is None or value * self._sign > self._best * self._sign) and isfinite(value):
+            self._best, self._best_step = value, step
+        if self._seen % self._stride == 0:
+            self._points.append((age_s, step, value))
             if len(self._points) >= POINTS:
                 self._points, self._stride = self._points[::2], self._stride * 2
+        self._seen += 1
         return True
 
     def points(self) -> list[list[Any]]:
         """The series, thinned out evenly, as [age_s, step, value]; the newest is always there."""
-        return self._points if self._points[-1] is self._newest else [*self._points, self._newest]
+        newest = (self._age_s, self._step, self.value)
+        points = self._points if self._points[-1] == newest else [*self._points, newest]
+        return [[round(age_s, 1), as_json(step), as_json(value)] for age_s, step, value in points]
 
     def report(self) -> dict[str, Any]:
         """What the heartbeat says of it."""
-        return self._said
+        return {
+            "value": as_json(self.value),
+            "step": as_json(self._step),
+            "best": as_json(self._best),
+            "best_step": as_json(self._best_step),
+            "seen": self._seen,
+        }
 
 
 class Metrics:
@@ -81,7 +89,7 @@ class Metrics:
     def __init__(self, monitor: str = "", mode: str | None = None) -> None:
         self._monitor = monitor
         self._mode = mode
-        self._sources: list[str] = []
+        self._sources: dict[str, int] = {}
         self.by_name: dict[str, Metric] = {}
 
     def names(self) -> list[str]:
@@ -97,16 +105,15 @@ class Metrics:
         self, name: str, value: float, source: str, step: float | None, place: tuple[Any, ...], age_s: float
     ) -> Metric | None:
         """Take one value in. None if it is another source's name, or known already."""
-        metric, trust = self.by_name.get(name), self._trust(source)
+        metric = self.by_name.get(name)
         if metric is None and len(self.by_name) >= KEPT and name != self._monitor:
             return None
-        if metric is None or (metric.source != source and trust < self._trust(metric.source)):
+        if metric is None or (metric.source != source and self._trust(source) < self._trust(metric.source)):
+            self._trust(source)
             mode = self._mode if same_name(name) == same_name(self._monitor) else None
             metric = self.by_name[name] = Metric(name, source, mode)
         return metric if metric.source == source and metric.add(value, step, place, age_s) else None
 
     def _trust(self, source: str) -> tuple[int, int]:
         """Less is more trusted: the kind counts, then the later of two runs."""
-        if source not in self._sources:
-            self._sources.append(source)
-        return _TRUST.index(source.split(" ", 1)[0]), -self._sources.index(source)
+        return _TRUST.index(source.split(" ", 1)[0]), -self._sources.setdefault(source, len(self._sources))

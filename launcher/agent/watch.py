@@ -69,7 +69,7 @@ class Watch:
             self._began_s = self._moved_s = age_s
 
     def _take(self, source: str, row: Row, age_s: float) -> None:
-        place = tuple(row.get(key) for key in ("step", "epoch"))
+        place = (row.get("step"), row.get("epoch"))
         step = row.get("step")
         if self._forecast.see(row, age_s):
             self._moved_s = age_s
@@ -87,7 +87,7 @@ class Watch:
             return
         if evaluated is not None:
             self._evaluate(evaluated, step, age_s)
-        elif any(same_name(name).startswith("val_") for name in told):
+        elif self._monitor and not self._stop_of and any(same_name(name).startswith("val_") for name in told):
             self._other_evaluations += 1
         if self._rules.get("check_finite", bool(self._rules)) and self._divergence.see(source, told):
             self._reason = self._reason or "NON_FINITE_METRIC"

@@ -30,7 +30,11 @@ _BY_SUFFIX = {".html": "html", ".htm": "html", ".json": "json"}
     help="By default what FILE's ending says: .html, .json, else Markdown.",
 )
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write it to this file, whole or not at all."
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write it to this file, whole or not at all.",
 )
 def report(*, job: str, form: str | None, output: Path | None) -> int:
     """Tell what a job did and what it cost: where it ran, its outcome, its bill, its best metric, a chart.

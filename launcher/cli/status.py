@@ -10,6 +10,7 @@ import click
 from launcher.cli.screen import ending, metric_line, money, put, put_json, say, table
 from launcher.cli.state import Context, await_first_look, ensure_guards, open_state_if_any
 from launcher.core.errors import Exit, UsageError
+from launcher.forecast_text import forecast_remark, other_notes
 from launcher.outcome import State
 from launcher.views import job_exit_code, job_view
 
@@ -23,13 +24,15 @@ MOST_RECENT = 10
 
 @click.command()
 @click.argument("job", required=False)
+@click.option("--watch", is_flag=True, help="Go on showing it, each second, until no job is live. Ctrl-C leaves.")
 @click.option("--all", "all_jobs", is_flag=True, help="Every job that was ever launched here.")
 @click.option("--exit-status", is_flag=True, help="Exit with the job's own code (8 while it runs).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def status(*, job: str | None, all_jobs: bool, exit_status: bool, as_json: bool) -> int:
+def status(*, job: str | None, watch: bool, all_jobs: bool, exit_status: bool, as_json: bool) -> int:
     """Tell where jobs stand, and what they have cost.
 
-    JOB is a name or an id; without it, live jobs and those that ended within a day are shown.
+    JOB is a name or an id; without it, live jobs and those that ended within a day are shown. With --watch this is a
+    live table on a terminal, and elsewhere a line for each change; with --json, one document in each line.
     """
     if exit_status and job is None:
         raise UsageError("--exit-status is about one job.", fix="Name it: gpulaunch status JOB --exit-status")
@@ -40,15 +43,30 @@ def status(*, job: str | None, all_jobs: bool, exit_status: bool, as_json: bool)
         put_json([]) if as_json else say("No job was ever launched here. Launch one: gpulaunch up --budget 5")
         return Exit.OK
     revive_guards(state)
-    jobs = [state.journal.find(job)] if job is not None else _selected(state, all_jobs=all_jobs)
-    attempts = {each.id: state.journal.attempts(each.id) for each in jobs}
+    chosen = state.journal.find(job).id if job is not None else None
+
+    def select() -> list[Job]:
+        return _selected(state, all_jobs=all_jobs) if chosen is None else [state.journal.job(chosen)]
+
+    jobs = select()
+    if watch and jobs:
+        from launcher.cli.watch import watch as go_on_showing
+
+        go_on_showing(state, select, as_json=as_json)
+        jobs = select()
+    else:
+        _show_once(state, jobs, one=job is not None, as_json=as_json)
+    return job_exit_code(jobs[0], state.journal.attempts(jobs[0].id)) if exit_status else Exit.OK
+
+
+def _show_once(state: Context, jobs: list[Job], *, one: bool, as_json: bool) -> None:
     now = state.clock.now()
-    views = [job_view(each, attempts[each.id], now) for each in jobs]
+    attempts = {job.id: state.journal.attempts(job.id) for job in jobs}
+    views = [job_view(job, attempts[job.id], now) for job in jobs]
     if as_json:
         put_json(views)
     else:
-        _show(views, one=job is not None)
-    return job_exit_code(jobs[0], attempts[jobs[0].id]) if exit_status else Exit.OK
+        _show(views, {job.id: forecast_remark(job, attempts[job.id], now) for job in jobs}, one=one)
 
 
 def revive_guards(state: Context) -> None:
@@ -66,7 +84,7 @@ def _selected(state: Context, *, all_jobs: bool) -> list[Job]:
     return state.journal.jobs(live=True) + [job for job in ended if (job.ended_at or job.created_at) >= since]
 
 
-def _show(views: list[dict[str, Any]], *, one: bool) -> None:
+def _show(views: list[dict[str, Any]], forecasts: dict[str, str], *, one: bool) -> None:
     if not views:
         say("No job is live, and none ended within a day. Earlier ones: gpulaunch status --all")
         return
@@ -74,7 +92,7 @@ def _show(views: list[dict[str, Any]], *, one: bool) -> None:
     for line in table(header, [_row(view) for view in views]):
         put(line)
     for view in views:
-        for text in _remarks(view, one=one):
+        for text in _remarks(view, forecasts[view["job"]], one=one):
             put(text)
 
 
@@ -93,8 +111,9 @@ def _row(view: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _remarks(view: dict[str, Any], *, one: bool) -> list[str]:
-    remarks = [f"{view['name']}: {note}" for note in view["notes"]]
+def _remarks(view: dict[str, Any], forecast: str, *, one: bool) -> list[str]:
+    notes = [*other_notes(view["notes"]), forecast] if forecast else view["notes"]
+    remarks = [f"{view['name']}: {note}" for note in notes]
     if view["trouble"]:
         remarks.append(f"{view['name']}: {view['trouble']}")
     if view["state"] == State.DELETING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from launcher import guard_process
+from launcher import guard_process, limits
 from launcher.cli import follow, show_plan
 from launcher.cli.screen import is_interactive, put_json, say, summary
-from launcher.cli.state import Context, open_state
-from launcher.config import load_config, local_settings, state_home
+from launcher.cli.state import Context, open_state, open_state_if_any
+from launcher.config import config_path, load_config, local_settings, state_home
 from launcher.core.clock import SystemClock
 from launcher.core.errors import Exit, Interrupted, UsageError
 from launcher.environment import training_environment
@@ -84,7 +84,8 @@ def up(
         return _dry_run(launch, as_json=as_json)
     if not as_json or not yes:
         show_plan.show(launch.plan, spec, SystemClock().now(), launch.note)
-    _confirm(yes=yes)
+        _show_limits(launch)
+    _confirm(launch, yes=yes)
     return _launch(launch, detach=detach, as_json=as_json)
 
 
@@ -97,6 +98,7 @@ class _Launch(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     owner: str
     note: str
+    allowance: limits.Allowance
 
 
 def _prepare(spec: JobSpec, config: Config) -> _Launch:
@@ -125,7 +127,17 @@ def _prepare(spec: JobSpec, config: Config) -> _Launch:
         )
     )
     plan = make_plan(spec, offers, provider, backstop=backstop, cap_usd=spec.budget_usd)
-    return _Launch(spec=spec, plan=plan, provider=provider, settings=settings, owner=owner_hash(config), note=note)
+    above = config.limits
+    allowance = limits.Allowance(monthly_usd=above.monthly_usd, jobs=above.jobs, path=str(config_path(os.environ)))
+    return _Launch(
+        spec=spec,
+        plan=plan,
+        provider=provider,
+        settings=settings,
+        owner=owner_hash(config),
+        note=note,
+        allowance=allowance,
+    )
 
 
 def _choose_provider(spec: JobSpec) -> tuple[str, str]:
@@ -135,13 +147,29 @@ def _choose_provider(spec: JobSpec) -> tuple[str, str]:
     return "local", "No cloud is set up here: using this computer (provider local)."
 
 
-def _confirm(*, yes: bool) -> None:
+def _usage() -> limits.Usage:
+    """What the jobs here hold of the limits now."""
+    now = SystemClock().now()
+    state = open_state_if_any()
+    return limits.measure([], now) if state is None else state.journal.usage(now)
+
+
+def _show_limits(launch: _Launch) -> None:
+    if launch.allowance.is_set:
+        for line in limits.lines(launch.allowance, _usage()):
+            say(f"  limits    {line}")
+
+
+def _confirm(launch: _Launch, *, yes: bool) -> None:
+    """Ask, unless told not to. A launch that a limit forbids is refused before the question."""
     if yes:
         return
     if not is_interactive():
         raise UsageError(
             "There is no terminal to ask for a confirmation.", fix="Add --yes to launch without a question."
         )
+    if launch.allowance.is_set:
+        limits.check(launch.allowance, _usage(), launch.plan.cap_usd)
     if not click.confirm("Launch it?", default=True, err=True):
         raise Interrupted("Nothing was created.")
 
@@ -151,14 +179,19 @@ def _dry_run(launch: _Launch, *, as_json: bool) -> int:
     provider: Provider = launch.provider
     now = SystemClock().now()
     calls = provider.calls(plan.offer)
+    usage = _usage() if launch.allowance.is_set else None
     if as_json:
-        put_json({**plan_json(plan, now), "name": launch.spec.name, "calls": calls})
-        return Exit.OK
-    show_plan.show(plan, launch.spec, now, launch.note)
-    say("It would:")
-    for number, call in enumerate(calls, 1):
-        say(f"  {number}. {call}")
-    say("Nothing was created.")
+        above = None if usage is None else limits.limits_json(launch.allowance, usage, plan.cap_usd)
+        put_json({**plan_json(plan, now), "name": launch.spec.name, "calls": calls, "limits": above})
+    else:
+        show_plan.show(plan, launch.spec, now, launch.note)
+        _show_limits(launch)
+        say("It would:")
+        for number, call in enumerate(calls, 1):
+            say(f"  {number}. {call}")
+        say("Nothing was created.")
+    if usage is not None:
+        limits.check(launch.allowance, usage, plan.cap_usd)
     return Exit.OK
 
 
@@ -183,7 +216,7 @@ def _launch(launch: _Launch, *, detach: bool, as_json: bool) -> int:
     lock = guard_process.hold(lock_path)
     try:
         with follow.Signals(interactive=is_interactive()) as signals:
-            state.journal.add_job(job, now=job.created_at)
+            state.journal.add_job(job, now=job.created_at, allowance=launch.allowance)
             viewer = follow.Viewer(state, job.id, signals, quiet=as_json)
             code = viewer.until_accepted()
             if code is None and not detach:

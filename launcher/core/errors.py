@@ -63,3 +63,7 @@ class Interrupted(GpulaunchError):
 
 class StateError(GpulaunchError):
     """The state folder or the journal cannot be used."""
+
+
+class JournalDamaged(StateError):
+    """The journal's file was damaged, and has been kept aside."""

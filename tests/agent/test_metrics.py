@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_series_is_thinned_out() -> None:
     for step in range(10_007):
         metrics.add("loss", float(step), "hf", step, (step, None), step * 2.0)
     points = metrics.by_name["loss"].points()
-    gaps = {after[1] - before[1] for before, after in zip(points[:-2], points[1:-1], strict=True)}
+    gaps = {after[1] - before[1] for before, after in pairwise(points[:-1])}
     assert POINTS / 2 <= len(points) <= POINTS
     assert [points[0], points[-1]] == [[0.0, 0, 0], [20_012.0, 10_006, 10_006]]
     assert gaps == {256}

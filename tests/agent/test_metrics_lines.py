@@ -187,8 +187,17 @@ def test_only_the_format_asked_for() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["x" * 1_000_000, "loss" + " " * 1_000_000, "a=" * 500_000, '{"loss":' + "[" * 2000, "\x1b[" * 500_000, "{'" * 5000]
-    + ['{"loss": ' + "9" * 4000 + "}", "\x00\xff loss=\x00", "9" * 4000 + "%|" + "|" * 4000],
+    [
+        "x" * 1_000_000,
+        "loss" + " " * 1_000_000,
+        "a=" * 500_000,
+        "\x1b[" * 500_000,
+        "{'" * 5000,
+        '{"loss":' + "[" * 2000,
+        '{"loss": ' + "9" * 4000 + "}",
+        "\x00\xff loss=\x00",
+        "9" * 4000 + "%|" + "|" * 4000,
+    ],
 )
 def test_hostile_lines(line: str) -> None:
     """What no training prints yields no metric, and no error."""

