@@ -12,10 +12,11 @@ import msgspec
 from launcher import launch
 from launcher.core.errors import GpulaunchError
 from launcher.job import spec_from_json
+from launcher.ledger import latest_end
 from launcher.outcome import Outcome, State
 from launcher.plan import make_plan
-from launcher.policy import goes_on, next_offer
-from providers.base import AmbiguousOutcome, Backstop, Offer, ProviderError
+from launcher.policy import goes_on, offers_left
+from providers.base import AmbiguousOutcome, AuthError, Backstop, Offer, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,14 +48,15 @@ class Creation:
         self._clock = clock
         self._patience = patience
         self._launcher_alive = launcher_alive
-        self._frozen_here: set[str] = set()
+        # Tokens frozen by this guard, every create call of which was answered: for them nothing can exist unknown.
+        self._settled: set[str] = set()
 
     def retire_if_stale(self, attempt: Attempt) -> Attempt:
         """A request that was frozen by a guard that died before it called the cloud: nothing was made of it.
 
         Its deadlines count from then, so it is not used any more.
         """
-        if attempt.state == State.PLANNED and attempt.token not in self._frozen_here:
+        if attempt.state == State.PLANNED and attempt.token not in self._settled:
             return self._never_made(attempt, outcome=None, reason="STALE")
         return attempt
 
@@ -65,14 +67,14 @@ class Creation:
         made = [attempt for attempt in attempts if attempt.create_called]
         spent_usd = sum((attempt.cost_usd(now) for attempt in attempts), Decimal(0))
         ending = self._ending(job, attempts, resume=spec.resume)
-        offer = None if ending else next_offer(msgspec.json.decode(job.offers, type=list[Offer]), attempts)
-        if offer is None:
+        offers = [] if ending else offers_left(msgspec.json.decode(job.offers, type=list[Offer]), attempts)
+        if not offers:
             self._close(job, ending or _no_offer(attempts), spent_usd, now)
             return None
         try:
             plan = make_plan(
                 spec,
-                [offer],
+                offers,
                 self._provider,
                 backstop=Backstop(armed=True, what=""),
                 cap_usd=job.cap_usd,
@@ -86,12 +88,16 @@ class Creation:
         attempt = launch.freeze(
             job, spec, plan, self._provider, number=number, owner=job.owner, spent_usd=spent_usd, now=now
         )
-        self._frozen_here.add(attempt.token)
+        self._settled.add(attempt.token)
         return self._writer.save(
             attempt,
             now=now,
             kind="attempt",
-            facts={"provider": offer.provider, "region": offer.region, "instance_type": offer.instance_type},
+            facts={
+                "provider": attempt.provider,
+                "region": attempt.region,
+                "instance_type": attempt.instance_type,
+            },
         )
 
     def _ending(self, job: Job, attempts: list[Attempt], *, resume: bool) -> tuple[str, str] | None:
@@ -125,9 +131,13 @@ class Creation:
         if not self._patience.is_due(attempt.token):
             return None
         self._writer.check()
+        settled = attempt.token in self._settled
+        self._settled.discard(attempt.token)  # until the cloud has answered
         try:
             machine = self._provider.create(launch.thaw(attempt))
         except ProviderError as error:
+            if settled and not isinstance(error, AmbiguousOutcome):
+                self._settled.add(attempt.token)
             self._create_failed(job, attempt, error)
             return None
         return self._accepted(job, attempt, machine)
@@ -148,8 +158,12 @@ class Creation:
         return self._writer.save(booting, now=now, kind="accepted", job=accepted, facts={"machine": machine.id})
 
     def _create_failed(self, job: Job, attempt: Attempt, error: ProviderError) -> None:
-        """Unknown fate: replay, until it is known. A typed failure: nothing was made; again, or the next offer."""
-        known = not isinstance(error, AmbiguousOutcome)
+        """Unknown fate: replay, until it is known. A typed failure: nothing was made; again, or the next offer.
+
+        After a call whose fate is unknown, being refused at the door says nothing about that call.
+        """
+        settled = attempt.token in self._settled
+        known = settled or not (error.retry or isinstance(error, AuthError))
         patient = self._patience.troubled_s(attempt.token) < CREATE_PATIENCE_S
         if not known or (error.retry and patient and job.cancel_at is None):
             self._patience.tried(attempt.token, failed=True)
@@ -162,17 +176,32 @@ class Creation:
                 facts={"error": str(error), "code": error.code},
             )
             return
-        self._never_made(attempt, outcome=Outcome.LAUNCH_FAILED, reason=error.code, error=error)
+        if not settled:
+            attempt = self._paid_unseen(attempt)
+        self._never_made(attempt, outcome=Outcome.LAUNCH_FAILED, reason=error.code, error=error, unseen=not settled)
+
+    def _paid_unseen(self, attempt: Attempt) -> Attempt:
+        """Nothing exists now, but a call whose fate was unknown may have made what is gone: an upper bound is owed."""
+        now = self._clock.now()
+        latest_s = attempt.hard_after_s + attempt.lateness_s
+        ended_at = latest_end(attempt.interval(), now=now, latest_s=latest_s, last_seen_at=None)
+        return replace(attempt, ended_at=ended_at, gone_at=ended_at, observed_at=now)
 
     def _never_made(
-        self, attempt: Attempt, *, outcome: str | None, reason: str, error: ProviderError | None = None
+        self,
+        attempt: Attempt,
+        *,
+        outcome: str | None,
+        reason: str,
+        error: ProviderError | None = None,
+        unseen: bool = False,
     ) -> Attempt:
-        """Record an attempt for which nothing exists and nothing was billed."""
+        """Record an attempt for which nothing exists, and nothing was billed unless it lived `unseen`."""
         gone = replace(
             attempt,
             state=State.GONE,
-            create_called=False,
-            confirmed=True,
+            create_called=unseen,
+            confirmed=not unseen,
             outcome=outcome,
             reason=reason,
             error_kind=type(error).__name__ if error else None,
@@ -180,7 +209,7 @@ class Creation:
             trouble=str(error) if error else None,
         )
         self._patience.forget(attempt.token)
-        self._frozen_here.discard(attempt.token)
+        self._settled.discard(attempt.token)
         facts = {"reason": reason, "error": str(error) if error else ""}
         return self._writer.save(gone, now=self._clock.now(), kind="not_created", facts=facts)
 

@@ -134,8 +134,8 @@ def goes_on(*, outcome: str | None, cancel: bool, resume: bool, attempts: int) -
     return outcome == Outcome.PREEMPTED and resume and not cancel and attempts < MOST_ATTEMPTS
 
 
-def next_offer(offers: Sequence[Offer], attempts: Sequence[Attempt]) -> Offer | None:
-    """The first offer that no failed create of this launch rules out; None when all are ruled out.
+def offers_left(offers: Sequence[Offer], attempts: Sequence[Attempt]) -> list[Offer]:
+    """The offers that no failed create of this launch rules out, in their order.
 
     A failure rules out its zone, its region or its provider, as the cloud's error said. A machine that was accepted
     starts the list anew: what had no capacity before may have some now.
@@ -146,10 +146,7 @@ def next_offer(offers: Sequence[Offer], attempts: Sequence[Attempt]) -> Offer | 
             failures.append(attempt)
         elif attempt.create_called:
             failures.clear()
-    for offer in offers:
-        if not any(_rules_out(failure, offer) for failure in failures):
-            return offer
-    return None
+    return [offer for offer in offers if not any(_rules_out(failure, offer) for failure in failures)]
 
 
 def _rules_out(failure: Attempt, offer: Offer) -> bool:

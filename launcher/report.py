@@ -6,6 +6,7 @@ docs/report.md describes each field; fields are only added. launcher/report_page
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -101,19 +102,28 @@ def _spend(job: Job, attempts: Sequence[Attempt], now: datetime) -> dict[str, An
 
 
 def _parts(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
-    """The lines of an attempt's bill. They add up to the ledger's cost, but for rounding each up to a micro-dollar."""
+    """The lines of an attempt's bill. They add up to the ledger's cost, but for rounding each up to a micro-dollar.
+
+    Compute bills for the time the machine ran, standing parts (disk, address) until all was gone. A compute bill that
+    the cloud told is shared out over the parts of compute.
+    """
     interval, offer = attempt.interval(), _intent(attempt).offer
-    timed_usd = attempt.cost_usd(now) - interval.one_time_usd - interval.egress_usd
+    stood_s = max(((attempt.gone_at or now) - attempt.created_at).total_seconds(), 0.0)
+    standing_hours = Decimal(str(round(stood_s, 6))) / SECONDS_PER_HOUR
+    fixed_usd = standing_hours * attempt.standing_usd_per_hour + interval.one_time_usd + interval.egress_usd
+    compute_rate = attempt.rate_usd_per_hour - attempt.standing_usd_per_hour
+    compute_hours = (attempt.cost_usd(now) - fixed_usd) / compute_rate if compute_rate else Decimal(0)
     lines = [
         {
             "attempt": attempt.number,
             "name": part.name,
-            "usd": usd_json(timed_usd * part.worst_usd_per_hour / offer.rate_usd_per_hour),
+            "usd": usd_json(hours * part.worst_usd_per_hour),
             "rate_usd_per_hour": usd_json(part.worst_usd_per_hour),
-            "charged_s": float(round(timed_usd * SECONDS_PER_HOUR / attempt.rate_usd_per_hour, 6)),
+            "charged_s": float(round(hours * SECONDS_PER_HOUR, 6)),
             "source": part.source,
         }
         for part in offer.parts
+        for hours in (standing_hours if part.standing else compute_hours,)
     ]
     once = [(cost.name, cost.usd, cost.source) for cost in offer.one_time]
     once += [("egress", interval.egress_usd, "traffic out of the machine")] if interval.egress_usd else []

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from launcher.core.money import SECONDS_PER_HOUR, usd_json
+from launcher.core.money import usd_json
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from launcher.records import Attempt
     from providers.base import Offer
 
-WATTS_PER_KILOWATT = 1000
+JOULES_PER_KWH = 3_600_000
 # What providers/local/offers.py writes as the source of its one part.
 _ASSUMED = re.compile(r"([0-9.]+) W at \$([0-9.]+) per kWh")
 
@@ -23,30 +23,29 @@ _ASSUMED = re.compile(r"([0-9.]+) W at \$([0-9.]+) per kWh")
 def energy(made: Sequence[tuple[Attempt, Offer]], now: datetime) -> dict[str, Any] | None:
     """The report's `energy`: kWh over the billed time, and its price where a tariff is known; None when nothing is.
 
-    Watts that the GPU reported count before those assumed for the whole computer: `measured` says which it was.
+    What the GPU measured counts before the watts that are assumed for the whole computer: `measured` says which it was.
     """
-    watt_seconds, usd, counted_s = Decimal(0), Decimal(0), Decimal(0)
-    tariffs: set[Decimal] = set()
+    joules, usd, counted_s = Decimal(0), Decimal(0), Decimal(0)
+    tariffs: set[Decimal | None] = set()
     measured = False
     for attempt, offer in made:
-        assumed, tariff = _assumed(offer)
-        read = _watts(attempt)
-        measured = measured or read is not None
-        watts = assumed if read is None else read
-        if watts is None:
-            continue
+        watts, tariff = _assumed(offer)
         seconds = Decimal(str(attempt.age_s(attempt.ended_at or now)))
+        read = _measured_joules(attempt, seconds)
+        if read is None and watts is None:
+            continue
+        measured = measured or read is not None
+        spent = read if read is not None else (watts or 0) * seconds
         counted_s += seconds
-        watt_seconds += watts * seconds
-        if tariff is not None:
-            tariffs.add(tariff)
-            usd += watts * seconds * tariff / SECONDS_PER_HOUR / WATTS_PER_KILOWATT
+        joules += spent
+        tariffs.add(tariff)
+        usd += spent / JOULES_PER_KWH * (tariff or 0)
     if not counted_s:
         return None
     tariff = tariffs.pop() if len(tariffs) == 1 else None
     return {
-        "kwh": float(round(watt_seconds / SECONDS_PER_HOUR / WATTS_PER_KILOWATT, 6)),
-        "watts": float(round(watt_seconds / counted_s, 1)),
+        "kwh": float(round(joules / JOULES_PER_KWH, 6)),
+        "watts": float(round(joules / counted_s, 1)),
         "measured": measured,
         "usd_per_kwh": None if tariff is None else usd_json(tariff),
         "usd": None if tariff is None else usd_json(usd),
@@ -62,10 +61,13 @@ def _assumed(offer: Offer) -> tuple[Decimal | None, Decimal | None]:
     return None, None
 
 
-def _watts(attempt: Attempt) -> Decimal | None:
-    """What the GPUs drew together at the last reading."""
-    read = [gpu["watts"] for gpu in _gpus(attempt) if isinstance(gpu.get("watts"), (int, float))]
-    return Decimal(str(sum(read))) if read else None
+def _measured_joules(attempt: Attempt, seconds: Decimal) -> Decimal | None:
+    """What the GPUs took: as they added it up, else their mean or last watts over the billed seconds."""
+    for key, factor in (("energy_wh", Decimal(3600)), ("mean_watts", seconds), ("watts", seconds)):
+        read = [gpu[key] for gpu in _gpus(attempt) if isinstance(gpu.get(key), (int, float))]
+        if read:
+            return Decimal(str(sum(read))) * factor
+    return None
 
 
 def gpu_readings(made: Sequence[Attempt]) -> list[dict[str, Any]]:

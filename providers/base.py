@@ -5,7 +5,9 @@ The comments on `Provider` are obligations. The contract suite in tests/contract
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
@@ -305,6 +307,7 @@ TAG_ATTEMPT = "gpulaunch-attempt"
 TAG_OWNER = "gpulaunch-owner"
 TAG_CAP = "gpulaunch-cap-microusd"
 TAG_DEADLINE = "gpulaunch-deadline"
+_DEADLINE_FORMAT = "%Y%m%dt%H%M%Sz"
 
 
 def make_tags(*, job: str, attempt: int, owner: str, cap_usd: Decimal, hard_deadline: datetime) -> dict[str, str]:
@@ -317,5 +320,39 @@ def make_tags(*, job: str, attempt: int, owner: str, cap_usd: Decimal, hard_dead
         TAG_ATTEMPT: str(attempt),
         TAG_OWNER: owner,
         TAG_CAP: str(int(cap_usd * 1_000_000)),
-        TAG_DEADLINE: hard_deadline.strftime("%Y%m%dt%H%M%Sz"),
+        TAG_DEADLINE: hard_deadline.strftime(_DEADLINE_FORMAT),
     }
+
+
+class Tags(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tags of a machine say; None: missing, or not as `make_tags` writes it."""
+
+    job: str | None
+    attempt: int | None
+    owner: str | None
+    cap_usd: Decimal | None
+    hard_deadline: datetime | None
+
+
+def read_tags(tags: Mapping[str, str]) -> Tags:
+    """The tags of a machine, read back."""
+    cap = _whole(tags.get(TAG_CAP))
+    return Tags(
+        job=tags.get(TAG_JOB) or None,
+        attempt=_whole(tags.get(TAG_ATTEMPT)),
+        owner=tags.get(TAG_OWNER) or None,
+        cap_usd=None if cap is None else Decimal(cap) / 1_000_000,
+        hard_deadline=_deadline(tags.get(TAG_DEADLINE, "")),
+    )
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,15}", text) else None
+
+
+def _deadline(text: str) -> datetime | None:
+    try:
+        at = datetime.strptime(text, _DEADLINE_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return at if at.strftime(_DEADLINE_FORMAT) == text else None  # strptime alone forgives missing digits

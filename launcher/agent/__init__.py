@@ -34,5 +34,6 @@ It leaves, in the machine's folder:
 
 A heartbeat is one JSON object: `state` (booting, pulling, running, stopping, ended), `age_s` (since billing started),
 `output_bytes`, `output_age_s`, `notes` (warnings for the user), and once known `pid`, `outcome`, `reason`,
-`exit_code`, `metrics`, `progress`, `gpu`, `checkpoint`.
+`exit_code`, `metrics`, `progress`, `checkpoint`, and `history` with `history_of`: the monitored metric as
+`[age_s, step, value]`, thinned out.
 """

@@ -54,7 +54,7 @@ class Track:
             return 0.0
         age_s, position = self.samples[-1]
         half_s = (self.samples[1][0] + age_s) / 2
-        from_s, start = [sample for sample in self.samples[1:] if sample[0] <= half_s][-1]
+        from_s, start = [sample for sample in self.samples if sample[0] <= half_s][-1]
         return (position - start) / (age_s - from_s)
 
 
@@ -94,7 +94,11 @@ class Forecast:
         return self._spent + self._rate * Decimal(str(age_s)) / HOUR_S
 
     def report(self, age_s: float) -> dict[str, Any]:
-        """The heartbeat's `progress`: empty while the training has told no position."""
+        """The heartbeat's `progress`: empty while the training has told no position.
+
+        `unit` (step or epoch), `step`, and once known `steps` (how far it goes), `steps_per_s`; with both of them
+        `eta_s`, `finish_age_s`, `cost_usd`, `fits`, `cap_needed_usd`, and `settled`: whether to say it aloud.
+        """
         seen = [
             (track.has_end(), track.rate() > 0, name)
             for name, track in self._tracks.items()

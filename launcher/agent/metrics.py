@@ -42,7 +42,7 @@ class Metric:
         self.value: float | None = None
         self.is_new = True
         self._sign = 1 if (mode == "max" if mode else _UP.search(name.lower())) else -1
-        self._seen = 0
+        self.seen = 0
         self._step: float | None = None
         self._place: tuple[Any, ...] = ()
         self._best: float | None = None
@@ -59,11 +59,11 @@ class Metric:
         self.value, self._step, self._place, self._age_s = value, step, place, age_s
         if (self._best is None or value * self._sign > self._best * self._sign) and isfinite(value):
             self._best, self._best_step = value, step
-        if self._seen % self._stride == 0:
+        if self.seen % self._stride == 0:
             self._points.append((age_s, step, value))
             if len(self._points) >= POINTS:
                 self._points, self._stride = self._points[::2], self._stride * 2
-        self._seen += 1
+        self.seen += 1
         return True
 
     def points(self) -> list[list[Any]]:
@@ -79,7 +79,7 @@ class Metric:
             "step": as_json(self._step),
             "best": as_json(self._best),
             "best_step": as_json(self._best_step),
-            "seen": self._seen,
+            "seen": self.seen,
         }
 
 

@@ -44,7 +44,6 @@ class Watch:
         self._stop = EarlyStop(self._rules)
         self._stop_of: Metric | None = None
         self._alias = ""
-        self._other_evaluations = 0
         self._reason: str | None = None
         self._age_s = 0.0
         self._began_s: float | None = None
@@ -82,13 +81,11 @@ class Watch:
             if metric is not None:
                 told[name] = row[name]
                 self._moved_s = age_s if metric.is_new else self._moved_s
-                evaluated = metric if self._is_monitored(name) else evaluated
+                evaluated = (metric, value) if self._is_monitored(name) else evaluated
         if not told:
             return
         if evaluated is not None:
-            self._evaluate(evaluated, step, age_s)
-        elif self._monitor and not self._stop_of and any(same_name(name).startswith("val_") for name in told):
-            self._other_evaluations += 1
+            self._evaluate(*evaluated, step, age_s)
         if self._rules.get("check_finite", bool(self._rules)) and self._divergence.see(source, told):
             self._reason = self._reason or "NON_FINITE_METRIC"
 
@@ -102,10 +99,10 @@ class Watch:
         self._alias = self._alias or name
         return name == self._alias
 
-    def _evaluate(self, metric: Metric, step: float | None, age_s: float) -> None:
+    def _evaluate(self, metric: Metric, value: float, step: float | None, age_s: float) -> None:
         if metric is not self._stop_of:  # another source or name took over: its series counts from its own start
             self._stop, self._stop_of = EarlyStop(self._rules), metric
-        self._reason = self._reason or self._stop.see(metric.value, step, self._forecast.spent_usd(age_s))
+        self._reason = self._reason or self._stop.see(value, step, self._forecast.spent_usd(age_s))
 
     def verdict(self, age_s: float) -> tuple[str, str] | None:
         """Outcome and reason when the training should be stopped gracefully. What was decided once stays."""
@@ -120,9 +117,11 @@ class Watch:
         return None
 
     def _is_missing(self, after_s: float) -> bool:
-        """Whether the monitored metric should have come: other evaluations did, twice, or it is late."""
-        late = self._began_s is not None and self._age_s - self._began_s >= after_s
-        return bool(self._monitor) and self._stop_of is None and (late or self._other_evaluations >= 2)
+        """Whether the monitored metric should have come: another of an evaluation did, twice, or it is late."""
+        if not self._monitor or self._stop_of is not None or self._began_s is None:
+            return False
+        evaluated = (metric for name, metric in self._metrics.by_name.items() if same_name(name).startswith("val_"))
+        return self._age_s - self._began_s >= after_s or any(metric.seen > 1 for metric in evaluated)
 
     def report(self) -> dict[str, Any]:
         """What the heartbeat says: `metrics`, `progress`, `notes`, and `history`, the series of the main metric."""
@@ -150,10 +149,7 @@ class Watch:
             )
         if self._stop_of and self._rules.get("start_from_step") and self._forecast.step() is None:
             notes.append("early_stop cannot work: the training tells no step, and start_from_step needs one.")
-        if (
-            self._no_progress_s
-            and self._moved_s == self._began_s
-            and self._age_s - self._moved_s > self._no_progress_s / 2
-        ):
+        unread = not self._metrics.by_name and not self._forecast.report(self._age_s)
+        if unread and self._no_progress_s and self._age_s - self._moved_s > self._no_progress_s / 2:
             notes.append("No step and no metric was recognised: stall.no_progress will stop this training.")
         return [note for note in notes if note]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
 
 import click
 
-from launcher.core.errors import Exit, GpulaunchError
+from launcher.core.errors import Exit, GpulaunchError, Interrupted
 
 # name: (module, one line of help). The function has the module's name.
 COMMANDS = {
@@ -17,11 +18,16 @@ COMMANDS = {
     "logs": ("launcher.cli.logs", "Show what a training prints."),
     "report": ("launcher.cli.report", "Tell what a job did and what it cost, as a page or as data."),
     "down": ("launcher.cli.down", "End jobs and destroy their machines."),
+    "sweep": ("launcher.cli.sweep", "Destroy what is past its deadline, from any computer."),
     "guard": ("launcher.cli.guard", "Watch live jobs in the foreground (systemd, cron)."),
     "init": ("launcher.cli.init", "Write a job file to start from."),
     "prices": ("launcher.cli.prices", "List what machines cost, cheapest first."),
     "completion": ("launcher.cli.completion", "Print the completion script for a shell."),
 }
+
+
+class _ReaderGoneError(Exception):
+    """Whoever read our output has gone. Under its own name: click would end with exit code 1."""
 
 
 class LazyGroup(click.Group):
@@ -54,6 +60,13 @@ class LazyGroup(click.Group):
             if not close:
                 raise
             raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?", ctx) from error
+
+    def invoke(self, ctx: click.Context) -> object:
+        """As click does; `gpulaunch logs JOB | head` is no error."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, from the table above."""
@@ -92,14 +105,14 @@ def main() -> None:
         error.show()
         code = Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. Nothing was created.", err=True)
+        click.echo("Interrupted.", err=True)
         code = Exit.INTERRUPTED
     except GpulaunchError as error:
         _tell(error)
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has gone: there is nobody left to tell.
-        sys.stderr.close()
+    except _ReaderGoneError:
+        # What is still in the buffer would be an error at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.OK
     except Exception as error:  # noqa: BLE001 - the last resort: a user sees a sentence, and where the details are
         code = _tell_bug(error)
@@ -107,7 +120,7 @@ def main() -> None:
 
 
 def _tell(error: GpulaunchError) -> None:
-    click.echo(f"Error: {error.what}", err=True)
+    click.echo(error.what if isinstance(error, Interrupted) else f"Error: {error.what}", err=True)
     for line in (error.why, error.fix):
         if line:
             click.echo(f"  {line}", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.cli.screen import is_interactive, put_json, say, summary
+from launcher.cli.screen import confirm, is_interactive, put_json, say, summary
 from launcher.cli.state import Context, ensure_guards, open_state_if_any
 from launcher.core.errors import Exit, Interrupted, UsageError
 from launcher.outcome import State
@@ -44,7 +44,10 @@ def down(*, jobs: tuple[str, ...], all_jobs: bool, yes: bool, as_json: bool) -> 
     if not as_json:
         _tell_gone(chosen, all_jobs=all_jobs)
     _cancel(state, live, yes=yes)
-    confirmed = _await_gone(state, [job.id for job in live])
+    try:
+        confirmed = _await_gone(state, [job.id for job in live])
+    except KeyboardInterrupt:
+        raise Interrupted("The guard goes on ending what was asked for.", fix="Follow it: gpulaunch status") from None
     now = state.clock.now()
     views = [job_view(state.journal.job(job.id), state.journal.attempts(job.id), now) for job in chosen]
     if as_json:
@@ -84,8 +87,7 @@ def _confirm(names: str, *, yes: bool) -> None:
         return
     if not is_interactive():
         raise UsageError("There is no terminal to ask for a confirmation.", fix="Add --yes to end without a question.")
-    if not click.confirm(f"End {names} and destroy what was made for it?", default=True, err=True):
-        raise Interrupted("Nothing was changed.")
+    confirm(f"End {names} and destroy what was made for it?", "Nothing was changed.")
 
 
 def _await_gone(state: Context, job_ids: list[str]) -> bool:

@@ -13,7 +13,7 @@ import click
 from launcher.cli.follow import describe
 from launcher.cli.screen import say
 from launcher.cli.state import open_state_if_any
-from launcher.core.errors import Exit, GpulaunchError, UsageError
+from launcher.core.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from launcher.cli.state import Context
@@ -72,7 +72,7 @@ def _rendered(document: dict[str, Any], form: str) -> str:
 
 
 def _write(output: Path, text: str) -> None:
-    """Put the text into the file, which never holds a part of it. Raises UsageError for a folder."""
+    """Put the text into the file, which never holds a part of it. Raises UsageError for a folder, and where nothing can be written."""
     if output.is_dir():
         raise UsageError(f"{output} is a folder.", fix=f"Name a file in it: -o {output / 'TRAINING.md'}")
     try:
@@ -90,11 +90,7 @@ def _write(output: Path, text: str) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise _Unwritable(
+        raise UsageError(
             f"The report cannot be written to {output}: {error.strerror or error}.",
             fix="Name another file with -o, or leave -o out to have it on stdout.",
         ) from error
-
-
-class _Unwritable(GpulaunchError):
-    """The file that was named cannot be written."""

@@ -8,6 +8,7 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from launcher.core.errors import Interrupted
 from launcher.core.money import usd_text
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ def put_json(document: Any) -> None:
 def is_interactive() -> bool:
     """Whether a person can answer and Ctrl-C can be pressed."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str, refusal: str) -> None:
+    """Ask a person. Raises Interrupted, with these words, after a no or Ctrl-C."""
+    import click
+
+    try:
+        agreed = click.confirm(question, default=True, err=True)
+    except click.Abort:
+        say()
+        agreed = False
+    if not agreed:
+        raise Interrupted(refusal)
 
 
 def is_smart() -> bool:

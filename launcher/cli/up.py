@@ -12,11 +12,11 @@ import msgspec
 
 from launcher import guard_process, limits
 from launcher.cli import follow, show_plan
-from launcher.cli.screen import is_interactive, put_json, say, summary
+from launcher.cli.screen import confirm, is_interactive, put_json, say, summary
 from launcher.cli.state import Context, open_state, open_state_if_any
 from launcher.config import config_path, load_config, local_settings, state_home
 from launcher.core.clock import SystemClock
-from launcher.core.errors import Exit, Interrupted, UsageError
+from launcher.core.errors import Exit, UsageError
 from launcher.environment import training_environment
 from launcher.job import find_job_file, load_job, spec_to_json, with_flags
 from launcher.local_checks import check_local
@@ -170,8 +170,7 @@ def _confirm(launch: _Launch, *, yes: bool) -> None:
         )
     if launch.allowance.is_set:
         limits.check(launch.allowance, _usage(), launch.plan.cap_usd)
-    if not click.confirm("Launch it?", default=True, err=True):
-        raise Interrupted("Nothing was created.")
+    confirm("Launch it?", "Nothing was created.")
 
 
 def _dry_run(launch: _Launch, *, as_json: bool) -> int:

@@ -93,8 +93,15 @@ class LocalMachine:
                 processes.send(self.members(), signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL to every process of the machine but its backstop, and the container removed."""
+        """SIGKILL to every process of the machine but its backstop, and the container removed.
+
+        A backstop that somebody stopped goes on, so that it can write down the end and leave.
+        """
         processes.send(self.members(), signal.SIGKILL)
+        backstop = self._backstop_pid()
+        if backstop is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(backstop, signal.SIGCONT)
         if self.record.get("container"):
             processes.remove_container(self.record["container"])
 

@@ -187,7 +187,10 @@ class LocalProvider:
         if ended is not None and not (machine.is_of_this_boot() and machine.backstop_lives()):
             raise MachineNotFound(f"The machine {machine_id} is gone.", machine=_dead(machine, ended))
         state, reason = self._state(machine)
-        return _describe(machine, state, reason, billed_s=machine.age_s())
+        age_s = machine.age_s()
+        # Time asleep is free, so the deadline moves on with it.
+        deadline_at = self._clock.now() + timedelta(seconds=float(machine.record["hard_after_s"]) - age_s)
+        return _describe(machine, state, reason, billed_s=age_s, deadline_at=deadline_at)
 
     def _state(self, machine: LocalMachine) -> tuple[MachineState, str | None]:
         """What the processes show. Raises MachineNotFound for a machine whose every process is dead."""
@@ -277,6 +280,7 @@ def _describe(
     *,
     billed_s: float,
     ended_at: datetime | None = None,
+    deadline_at: datetime | None = None,
 ) -> Machine:
     record = machine.record
     created_at = datetime.fromisoformat(record["created_at"])
@@ -289,7 +293,7 @@ def _describe(
         billing_started_at=created_at,
         billing_ended_at=ended_at,
         billed_s=billed_s,
-        deadline_at=created_at + timedelta(seconds=record["hard_after_s"]),
+        deadline_at=deadline_at,
         tags=record["tags"],
         state_reason=reason,
         log_path=str(machine.folder.path / "output.log"),

@@ -147,6 +147,14 @@ def test_epochs_out_of_several_beat_the_steps_of_one() -> None:
     assert [said["unit"], said["step"], said["steps"], said["finish_age_s"]] == ["epoch", 5, 10, 12_600]
 
 
+def test_the_first_of_several_epochs_has_no_forecast_yet() -> None:
+    """The steps of one epoch must not look like the whole training."""
+    forecast = Forecast(orders())
+    for step in range(1, 11):
+        forecast.see({"epoch": 1.0, "epochs": 10.0, "step": float(step), "steps": 100.0}, step)
+    assert forecast.report(10) == {"unit": "epoch", "step": 1, "steps": 10}
+
+
 def test_the_bar_of_an_epoch_gives_way_to_counted_epochs() -> None:
     """Keras and plain loops show both."""
     forecast = Forecast(orders())

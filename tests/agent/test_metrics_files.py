@@ -203,7 +203,7 @@ def test_files_older_than_the_attempt_are_not_its_metrics(tmp_path: Path) -> Non
     assert files.read(0) == []
     with path.open("a") as file:
         file.write("1,19,0.25\n")
-    assert [row["val_loss"] for _, row in files.read(100)] == [0.5, 0.25]
+    assert [row["val_loss"] for _, row in files.read(10_000)] == [0.5, 0.25]
 
 
 def test_half_written_state_is_read_when_it_is_whole(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_half_written_state_is_read_when_it_is_whole(tmp_path: Path) -> None:
     assert files.read(0) == []
     assert "cannot be read" in files.notes[path]
     write(path, text)
-    assert len(files.read(100)) == 10
+    assert len(files.read(10_000)) == 10
     assert files.notes == {}
 
 
@@ -228,6 +228,17 @@ def test_files_of_rubbish(tmp_path: Path, name: str, text: str) -> None:
     assert [row for _, row in files.read(0) if row.keys() - {"epoch"}] == []
 
 
+def test_a_long_file_is_read_to_its_end(tmp_path: Path) -> None:
+    """What a read leaves is read by the next, though the file has not changed since."""
+    files = search(tmp_path)
+    count = 3 * CHUNK // len('{"step": 1000}\n')
+    write(
+        tmp_path / "machine" / "metrics.jsonl", "".join(f'{{"step": {step}}}\n' for step in range(1000, 1000 + count))
+    )
+    steps = [row["step"] for age_s in range(6) for _, row in files.read(age_s)]
+    assert steps == list(range(1000, 1000 + count))
+
+
 def test_a_file_that_vanishes(tmp_path: Path) -> None:
     """A checkpoint that the training deletes is no error."""
     files = search(tmp_path)
@@ -235,7 +246,7 @@ def test_a_file_that_vanishes(tmp_path: Path) -> None:
     write(path, "epoch,step,val_loss\n0,9,0.5\n")
     assert len(files.read(0)) == 1
     path.unlink()
-    assert files.read(100) == []
+    assert files.read(10_000) == []
     assert files.notes == {}
 
 

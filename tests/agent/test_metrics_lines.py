@@ -52,9 +52,11 @@ def test_hugging_face_older_lines() -> None:
 
 def test_hugging_face_progress_bar() -> None:
     """The bar of the training gives the position; those of evaluations and of saving inside it do not."""
-    bars = [(row["bar"], row["bars"]) for source, row in rows("huggingface/stderr.txt") if source == "bar"]
+    found = rows("huggingface/merged.txt")
+    bars = [(row["bar"], row["bars"]) for source, row in found if source == "bar"]
     assert {total for _, total in bars} == {60.0}
-    assert bars[-1] == (60.0, 60.0)
+    assert [bars[0], bars[-1]] == [(0.0, 60.0), (60.0, 60.0)]
+    assert len(series(found, "eval_loss", "epoch")) == 6
 
 
 @pytest.mark.parametrize("file", ["keras/verbose2.txt", "keras/verbose1.txt"])

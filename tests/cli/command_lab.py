@@ -164,9 +164,13 @@ class Lab:
         return path
 
     def start(self, *args: str, **how: Any) -> subprocess.Popen[str]:
-        """Start a command; its output is read by `communicate`."""
+        """Start a command; `ended` waits for it."""
+        return self.start_argv([str(GPULAUNCH), *args], **how)
+
+    def start_argv(self, argv: list[str], **how: Any) -> subprocess.Popen[str]:
+        """Start any program, in the working folder and with the clean environment."""
         process = subprocess.Popen(
-            [str(GPULAUNCH), *args],
+            argv,
             cwd=how.pop("cwd", self.work),
             env={**self.env, **how.pop("env", {})},
             stdin=subprocess.DEVNULL,
@@ -186,6 +190,10 @@ class Lab:
     def run(self, *args: str, **how: Any) -> Done:
         """Run a command to its end."""
         return self.ended(self.start(*args, **how))
+
+    def run_argv(self, argv: list[str], **how: Any) -> Done:
+        """Run any program to its end."""
+        return self.ended(self.start_argv(argv, **how))
 
     def raw(self, *args: str) -> bytes:
         """What a command prints, as bytes."""

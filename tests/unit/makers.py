@@ -15,12 +15,20 @@ from launcher.records import Attempt, Job
 from providers.base import Offer, RatePart
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-ACCOUNT = "scripted/account-1"
+ACCOUNT = "local/account-1"
+PROVIDER = "local"
 
 
 def make_spec(**changes: Any) -> JobSpec:
     """A job file that asks for little."""
-    values: dict[str, Any] = {"name": "tiny", "command": ("train",), "budget_usd": Decimal(5), "grace_s": 10.0}
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "command": ("train",),
+        "workdir": "/work",
+        "path": "/work/gpulaunch.yaml",
+        "budget_usd": Decimal(5),
+        "grace_s": 10.0,
+    }
     return JobSpec(**(values | changes))
 
 
@@ -29,7 +37,7 @@ def make_offer(region: str = "r1", zone: str | None = "a", *, usd_per_hour: str 
     rate = Decimal(usd_per_hour)
     part = RatePart(name="compute", worst_usd_per_hour=rate, expected_usd_per_hour=rate, source="a test")
     values: dict[str, Any] = {
-        "provider": "scripted",
+        "provider": PROVIDER,
         "region": region,
         "zone": zone,
         "instance_type": "t4",
@@ -46,7 +54,7 @@ def make_job(name: str = "tiny", **changes: Any) -> Job:
         "id": f"j-{name}",
         "name": name,
         "account": ACCOUNT,
-        "provider": "scripted",
+        "provider": PROVIDER,
         "cap_usd": Decimal(5),
         "spec": spec_to_json(spec),
         "created_at": START,
@@ -67,7 +75,7 @@ def make_attempt(number: int = 1, *, job: str = "j-tiny", **changes: Any) -> Att
         "account": ACCOUNT,
         "token": f"{job}-{number}",
         "intent": b"{}",
-        "provider": "scripted",
+        "provider": PROVIDER,
         "region": "r1",
         "zone": "a",
         "instance_type": "t4",

@@ -28,13 +28,14 @@ UNARMED = Backstop(armed=False, what="no role for the cloud's timer", fix="gpula
 
 def plan(offers: Sequence[Offer], *, cap_usd: str = "5", backstop: Backstop = UNARMED, **changes: Any) -> Plan:
     """The plan of a job file with these changes."""
-    spec = make_spec(**{key: changes.pop(key) for key in list(changes) if key not in ("spent_usd", "used_s")})
-    return make_plan(spec, offers, PROVIDER, backstop=backstop, cap_usd=Decimal(cap_usd))
+    return make_plan(make_spec(**changes), offers, PROVIDER, backstop=backstop, cap_usd=Decimal(cap_usd))
 
 
 def test_the_cheapest_expected_rate_wins() -> None:
     """The others follow in the order in which they would be tried."""
-    dear, cheap, middle = (make_offer(region, usd_per_hour=rate) for region, rate in (("d", "9"), ("c", "1"), ("m", "3")))
+    dear, cheap, middle = (
+        make_offer(region, usd_per_hour=rate) for region, rate in (("d", "9"), ("c", "1"), ("m", "3"))
+    )
 
     chosen = plan([dear, cheap, middle])
 
@@ -44,9 +45,7 @@ def test_the_cheapest_expected_rate_wins() -> None:
 def test_equal_offers_have_one_order() -> None:
     """The worst rate decides, then the name: the same offers give the same plan, however they are listed."""
     steady = make_offer("r2", "b")
-    part = RatePart(
-        name="bid", worst_usd_per_hour=Decimal(9), expected_usd_per_hour=Decimal("3.6"), source="a test"
-    )
+    part = RatePart(name="bid", worst_usd_per_hour=Decimal(9), expected_usd_per_hour=Decimal("3.6"), source="a test")
     risky = make_offer("r1", "a", parts=(part,), spot=True)
     nowhere = make_offer("r2", None)
 
@@ -57,9 +56,7 @@ def test_the_cap_is_computed_with_the_worst_rate_and_all_other_costs() -> None:
     """Compute at its ceiling, disk, address, timers, and the reserve for what leaves the cloud."""
     offer = make_offer(
         parts=(
-            RatePart(
-                name="compute", worst_usd_per_hour=Decimal(2), expected_usd_per_hour=Decimal(1), source="a test"
-            ),
+            RatePart(name="compute", worst_usd_per_hour=Decimal(2), expected_usd_per_hour=Decimal(1), source="a test"),
             RatePart(
                 name="disk",
                 worst_usd_per_hour=Decimal("0.5"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from makers import make_attempt, make_offer
 
 from launcher.outcome import Outcome, State
-from launcher.policy import AGENT_TIMEOUT_S, MOST_ATTEMPTS, Decision, View, decide, goes_on, next_offer
+from launcher.policy import AGENT_TIMEOUT_S, MOST_ATTEMPTS, Decision, View, decide, goes_on, offers_left
 from providers.base import MachineState, Offer
 
 LIVE = (State.BOOTING, State.RUNNING, State.STOPPING)
@@ -82,7 +82,10 @@ RULES: dict[str, tuple[dict[str, Any], Decision]] = {
         {"machine": MachineState.STOPPED, "state_reason": "PREEMPTED"},
         destroy("preempted", "PREEMPTED"),
     ),
-    "stopped after it had finished": ({"machine": MachineState.STOPPED, "beat": FINISHED}, destroy("finished", "EXIT_0")),
+    "stopped after it had finished": (
+        {"machine": MachineState.STOPPED, "beat": FINISHED},
+        destroy("finished", "EXIT_0"),
+    ),
     "it never came up": (
         {"state": State.BOOTING, "beat": None, "age_s": 300.0, "silent_s": 300.0},
         destroy("agent_lost", "BOOT_TIMEOUT"),
@@ -197,13 +200,19 @@ EVERY = [R1A, R1A_SPOT, R1B, R2A, ELSEWHERE]
 
 
 @pytest.mark.parametrize(
-    ("scope", "expected"), [("zone", R1A_SPOT), ("region", R2A), ("provider", ELSEWHERE), (None, None)]
+    ("scope", "expected"),
+    [
+        ("zone", [R1A_SPOT, R1B, R2A, ELSEWHERE]),
+        ("region", [R2A, ELSEWHERE]),
+        ("provider", [ELSEWHERE]),
+        (None, []),
+    ],
 )
-def test_a_failure_rules_out_its_scope_and_no_more(scope: str | None, expected: Offer | None) -> None:
+def test_a_failure_rules_out_its_scope_and_no_more(scope: str | None, expected: list[Offer]) -> None:
     """The cloud's error says how far one must go."""
     failed = make_attempt(error_kind="CapacityError", error_scope=scope)
 
-    assert expected == next_offer(EVERY, [failed])
+    assert expected == offers_left(EVERY, [failed])
 
 
 def test_failures_add_up() -> None:
@@ -214,7 +223,7 @@ def test_failures_add_up() -> None:
         make_attempt(3, zone="b", error_kind="QuotaError", error_scope="region"),
     ]
 
-    assert next_offer(EVERY, attempts) == R2A
+    assert offers_left(EVERY, attempts) == [R2A, ELSEWHERE]
 
 
 def test_a_machine_that_lived_starts_the_list_anew() -> None:
@@ -224,16 +233,16 @@ def test_a_machine_that_lived_starts_the_list_anew() -> None:
         make_attempt(2, region="r2", create_called=True),
     ]
 
-    assert next_offer(EVERY, attempts) == R1A
+    assert offers_left(EVERY, attempts) == EVERY
 
 
 def test_a_request_that_was_never_sent_changes_nothing() -> None:
     """Its guard died before it called the cloud, which therefore has no more capacity than before."""
     attempts = [make_attempt(1, error_kind="CapacityError", error_scope="region"), make_attempt(2, region="r2")]
 
-    assert next_offer(EVERY, attempts) == R2A
+    assert offers_left(EVERY, attempts) == [R2A, ELSEWHERE]
 
 
-def test_without_offers_there_is_none() -> None:
+def test_without_offers_none_is_left() -> None:
     """Nothing is made up."""
-    assert next_offer([], []) is None
+    assert offers_left([], []) == []

@@ -1,0 +1,444 @@
+"""One simulated world: the real guard, journal and plan against a simulated cloud, on a virtual clock.
+
+What may happen to it are its methods; time passes in `pass_until` only. After everything that happens the invariants
+are checked (invariants.py), and a broken one raises `ViolationError`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import calm
+import msgspec
+from crashing_journal import CrashingJournal, empty_database
+from invariants import Invariants
+from launcher import boot
+from launcher.agent import heartbeat
+from launcher.core.clock import VirtualClock
+from launcher.core.errors import GpulaunchError, StateError
+from launcher.guard import Guard
+from launcher.job import Checkpoints, JobSpec, Resources, spec_to_json
+from launcher.outcome import State
+from launcher.plan import Plan, make_plan
+from launcher.records import Attempt, Job
+from providers.base import Backstop, Intent, MachineState, Offer, OfferRequest
+from providers.simulated.cloud import SimulatedCloud
+from providers.simulated.faults import Call, Fault, Faults, SimulatedCrash
+from providers.simulated.offers import offers
+from providers.simulated.provider import SimulatedProvider
+from providers.simulated.script import Script
+from scenario import JobPlan
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from launcher.core.clock import Clock
+    from providers.simulated.machine import SimMachine
+    from providers.simulated.shapes import Shape
+
+OWNER = "owner-1"
+FAR_S = math.inf
+# Nothing takes longer than this, or it does not end.
+MOST_LOOKS = 20_000
+
+
+@contextmanager
+def light_boot_data() -> Iterator[None]:
+    """Boot data is the orders alone: what is packed around them is not this simulation's subject, and takes long."""
+    real = boot.build
+    boot.build = lambda provider, orders: json.dumps(orders).encode()
+    try:
+        yield
+    finally:
+        boot.build = real
+
+
+class RecordingFaults(Faults):
+    """Faults that remember which call each met."""
+
+    def __init__(self, seed: int | str) -> None:
+        super().__init__(seed)
+        self.met: list[tuple[Call, Fault]] = []
+
+    def draw(self, call: Call) -> Fault | None:
+        """The fault that this call meets, if any."""
+        fault = super().draw(call)
+        if fault is not None:
+            self.met.append((call, fault))
+        return fault
+
+
+@dataclass
+class Launched:
+    """One job of this world, and what the world did to it. Times are seconds on the cloud's axis."""
+
+    job: Job
+    plan: JobPlan
+    spec: JobSpec
+    offer_plan: Plan
+    started_s: float
+    launcher_alive: bool = True
+    cancelled: bool = False
+    excuses: set[str] = field(default_factory=set)
+    """What was done to it that may well end it early."""
+
+
+class World:
+    """A cloud, a laptop with its clock and its journal, and at most one guard."""
+
+    def __init__(
+        self,
+        seed: int,
+        shape: Shape,
+        *,
+        poll_s: float | None = None,
+        skew_s: float = 0.0,
+        database: sqlite3.Connection | None = None,
+        pause_s: Callable[[], float] = lambda: 5.0,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.wall = VirtualClock()
+        self.faults = RecordingFaults(seed)
+        self.cloud = SimulatedCloud(
+            self.wall,
+            shape=shape,
+            encode=heartbeat.encode,
+            faults=self.faults,
+            script=self._script,
+            orders=lambda intent: json.loads(intent.boot_data),
+            seed=seed,
+        )
+        self.wall.step(skew_s)
+        self.skew_s = skew_s
+        self.journal = CrashingJournal(database or empty_database(), seed, self.faults.injected)
+        self.provider = SimulatedProvider(clock=self.wall, home="", settings={"cloud": self.cloud})
+        self.provider.poll_s = poll_s or shape.poll_s
+        self.jobs: dict[str, Launched] = {}
+        self.refused = 0
+        self.guard: Guard | None = None
+        self.clock: Clock = self.wall
+        self.look_s = FAR_S
+        """When the guard looks next."""
+        self.revive_s = FAR_S
+        """When a dead guard is replaced; never, while nobody starts one."""
+        self.awake_s = self.now_s
+        """Until then the laptop sleeps."""
+        self.absent: list[tuple[float, float]] = []
+        """When no guard looked, or could reach the cloud: (from, until)."""
+        self.outage_until_s = 0.0
+        self.stirred_s = self.now_s
+        """When something happened last."""
+        self.looks = 0
+        self.steps = 0
+        self._pause_s = pause_s
+        self._say = say
+        self._log = io.StringIO()
+        self._revisions = 0
+        self.invariants = Invariants(self)
+
+    # Telling
+
+    @property
+    def now_s(self) -> float:
+        """Seconds on the cloud's axis, which is the true time."""
+        return self.wall.monotonic()
+
+    def tell(self, text: str) -> None:
+        """Into the trace, if anybody reads it."""
+        if self._say is not None:
+            self._say(f"{self.now_s - 1000:>10.1f}  {text}")
+
+    def guard_said(self) -> str:
+        """What the guard wrote into its log."""
+        return self._log.getvalue()
+
+    # What a user does
+
+    def launch(self, plan: JobPlan) -> Launched | None:
+        """Run `up`: plan, write the job down, start a guard. None where it is refused before anything is created."""
+        spec = _spec(plan)
+        request = OfferRequest(
+            gpu="T4", disk_gb=plan.disk_gb, spot=plan.spot, regions=plan.regions, settings={}, has_image=False
+        )
+        found = offers(self.cloud, request)
+        if plan.unpriced:
+            found = [_without_price(found[0]), *found]
+        try:
+            made = make_plan(
+                spec, found, self.provider, backstop=Backstop(armed=True, what=""), cap_usd=plan.cap_usd
+            )
+        except GpulaunchError as error:
+            self.refused += 1
+            self.tell(f"{plan.name} is refused: {error}")
+            return None
+        self.clock = self.journal.clock(self.wall)
+        job = Job(
+            id=f"j-{plan.name}",
+            name=plan.name,
+            account=self.provider.account,
+            provider=self.provider.name,
+            cap_usd=made.cap_usd,
+            spec=spec_to_json(spec),
+            created_at=self.clock.now(),
+            settings={},
+            offers=msgspec.json.encode([made.offer, *made.others]).decode(),
+            layers={},
+            owner=OWNER,
+        )
+        launched = Launched(job=job, plan=plan, spec=spec, offer_plan=made, started_s=self.now_s)
+        self.journal.add_job(job, now=job.created_at)
+        self.jobs[job.id] = launched
+        self.tell(
+            f"up {plan.name}: cap {plan.cap_usd}, {made.offer.region} spot={made.offer.spot} rate "
+            f"{made.rate_usd_per_hour:.4f}, soft {made.deadlines.soft_after_s:.0f} hard {made.deadlines.hard_after_s:.0f}"
+        )
+        if self.guard is None and self.revive_s == FAR_S:
+            self.revive_s = self.now_s
+        self.stir()
+        return launched
+
+    def down(self, job_id: str) -> None:
+        """Run `down`."""
+        if self.journal.request_cancel(job_id, now=self.clock.now(), by="a test"):
+            self.jobs[job_id].cancelled = True
+            self.tell(f"down {job_id}")
+            self.stir()
+
+    def launcher_dies(self, job_id: str) -> None:
+        """The `up` of this job is killed."""
+        self.jobs[job_id].launcher_alive = False
+        if self.journal.job(job_id).accepted_at is None:
+            self.jobs[job_id].excuses.add("launcher dies")
+            self.faults.injected["LauncherDies"] += 1
+        self.tell(f"the launcher of {job_id} dies")
+        self.stir()
+
+    # What befalls the laptop
+
+    def kill_guard(self, pause_s: float) -> None:
+        """kill -9 of the guard between two looks; another is started after the pause."""
+        if self.guard is not None:
+            self.faults.injected["GuardKilled" if pause_s < FAR_S else "GuardGoneForEver"] += 1
+            self._guard_dies(pause_s)
+
+    def suspend(self, seconds: float) -> None:
+        """Close the laptop's lid for that long."""
+        self.tell(f"the laptop sleeps for {seconds:.0f} s")
+        self.faults.injected["Suspend"] += 1
+        self.awake_s = max(self.awake_s, self.now_s + seconds)
+        self.absent.append((self.now_s, self.awake_s))
+        if self.look_s < self.awake_s:
+            self.look_s = self.awake_s + (self.look_s - self.now_s) % self.provider.poll_s
+
+    def step_wall_clock(self, seconds: float) -> None:
+        """The wall clock is set forward, or back."""
+        self.tell(f"the wall clock steps by {seconds:.0f} s")
+        self.faults.injected["WallStep"] += 1
+        self.wall.step(seconds)
+        self.stir()
+
+    def fill_disk(self, *, full: bool) -> None:
+        """The laptop's disk is full, or no longer."""
+        self.tell(f"the disk is {'full' if full else 'free again'}")
+        self.journal.disk_is_full = full
+        self.stir()
+
+    # What befalls the cloud
+
+    def outage(self, seconds: float, name: str = "*") -> None:
+        """The cloud's API, or one call of it, does not answer for that long."""
+        self.tell(f"the API is down for {seconds:.0f} s ({name})")
+        self.faults.injected["Outage"] += 1
+        self.faults.down(self.now_s, self.now_s + seconds, name)
+        self.outage_until_s = max(self.outage_until_s, self.now_s + seconds)
+        self.absent.append((self.now_s, self.now_s + seconds))
+        self.stir()
+
+    def kill_agent(self, job_id: str) -> None:
+        """The agent of this job's machine dies, if there is one."""
+        for machine in self._alive(job_id):
+            self.tell(f"the agent of {machine.id} dies")
+            self.cloud.kill_agent(machine.id)
+            self.jobs[job_id].excuses.add("agent dies")
+        self.stir()
+
+    def preempt(self, job_id: str) -> None:
+        """The cloud takes this job's machine back, if there is one."""
+        for machine in self._alive(job_id):
+            self.tell(f"{machine.id} is taken back")
+            self.cloud.preempt(machine.id)
+        self.stir()
+
+    def power_off(self, job_id: str) -> None:
+        """This job's machine is switched off from inside."""
+        for machine in self._alive(job_id):
+            if machine.state is MachineState.RUNNING:
+                self.tell(f"{machine.id} is switched off")
+                self.faults.injected["PowerOff"] += 1
+                self.cloud.power_off(machine.id)
+                self.jobs[job_id].excuses.add("power off")
+        self.stir()
+
+    def move_spot_price(self, job_id: str, share: float) -> None:
+        """The spot price of this job's machine goes to that share of its ceiling, and stays there."""
+        for machine in self._alive(job_id):
+            offer = machine.intent.offer
+            if machine.market is not None:
+                ceiling = next(part.worst_usd_per_hour for part in offer.parts if part.name == "compute")
+                price = min(ceiling * Decimal(str(share)), machine.item.on_demand)
+                self.tell(f"the spot price in {offer.zone or offer.region} goes to {price:.4f}, {share} of the ceiling")
+                self.faults.injected["SpotPriceMoves"] += 1
+                self.cloud.fix_spot_price(offer.region, offer.zone, price)
+        self.stir()
+
+    def _alive(self, job_id: str) -> list[SimMachine]:
+        self.cloud.settle()
+        return [machine for machine in self.cloud.machines(job_id) if machine.state is not None]
+
+    # Time
+
+    def stir(self) -> None:
+        """Something happened: the guard looks at its usual pace again, and all is checked."""
+        self.stirred_s = self.now_s
+        if FAR_S > self.look_s > self.now_s + self.provider.poll_s:
+            self.look_s = self.now_s + (self.look_s - self.now_s) % self.provider.poll_s
+        self.check()
+
+    def check(self) -> None:
+        """Hold the world against the invariants. Raises ViolationError."""
+        self.steps += 1
+        self.invariants.check()
+
+    def pass_until(self, until_s: float) -> None:
+        """Let time pass: the guard looks when it is due, and the cloud goes on by itself."""
+        while (at_s := self._next_s(until_s)) is not None:
+            self._go_to(at_s)
+            if self.now_s < self.awake_s:
+                self.check()
+            elif self.guard is not None and self.now_s >= self.look_s:
+                self._look()
+            elif self.guard is None and self.now_s >= self.revive_s:
+                self._start_guard()
+            else:
+                self.check()
+        self._go_to(until_s)
+
+    def _next_s(self, until_s: float) -> float | None:
+        """The next moment before `until_s` at which something is to be done."""
+        acts_s = self.look_s if self.guard is not None else self.revive_s
+        acts_s = max(acts_s, self.awake_s) if acts_s < FAR_S else acts_s
+        event_s = self.cloud.next_event_s() or FAR_S
+        event_s = FAR_S if event_s <= self.now_s else event_s
+        at_s = max(min(acts_s, event_s), self.now_s)
+        return at_s if at_s < until_s else None
+
+    def _go_to(self, at_s: float) -> None:
+        left_s = at_s - self.now_s
+        if left_s <= 0:
+            return
+        asleep_s = min(max(self.awake_s - self.now_s, 0.0), left_s)
+        self.wall.suspend(asleep_s)
+        self.wall.advance(left_s - asleep_s)
+        self.cloud.settle()
+
+    # The guard
+
+    def is_alive(self, job_id: str) -> bool:
+        """Whether the `up` of this job lives."""
+        return self.jobs[job_id].launcher_alive
+
+    def start_guard(self) -> None:
+        """Start a guard now, if there is none."""
+        if self.guard is None:
+            self._start_guard()
+
+    def _start_guard(self) -> None:
+        self._end_absence()
+        self.revive_s = FAR_S
+        try:
+            self.clock = self.journal.clock(self.wall)
+            writer = self.journal.writer(self.provider.account, pid=1)
+        except (SimulatedCrash, StateError):
+            self._guard_dies(self._pause_s())
+            return
+        self.guard = Guard(writer, self.provider, self.clock, launcher_alive=self.is_alive)
+        self.look_s = self.now_s
+        self.tell("a guard starts")
+
+    def _look(self) -> None:
+        assert self.guard is not None
+        self.looks += 1
+        assert self.looks < MOST_LOOKS, "it does not end"
+        try:
+            with redirect_stderr(self._log):
+                wait_s = self.guard.tick()
+        except SimulatedCrash as crash:
+            self.tell(f"the guard dies at {crash}")
+            self._guard_dies(self._pause_s())
+            return
+        except StateError:
+            wait_s = self.provider.poll_s
+        if wait_s is None:
+            self.tell("the guard has no more to do")
+            self.guard, self.look_s = None, FAR_S
+        else:
+            self.look_s = self.now_s + wait_s
+        self.check()
+        if wait_s is not None:
+            self.look_s = calm.next_look_s(self, self.look_s)
+
+    def _guard_dies(self, pause_s: float) -> None:
+        self.tell(f"the guard is dead for {pause_s:.0f} s")
+        self.guard, self.look_s = None, FAR_S
+        self.revive_s = self.now_s + pause_s
+        self.absent.append((self.now_s, FAR_S))
+        self.stir()
+
+    def _end_absence(self) -> None:
+        self.absent = [(from_s, self.now_s if until_s == FAR_S else until_s) for from_s, until_s in self.absent]
+
+    # What machines do
+
+    def _script(self, intent: Intent) -> Script:
+        launched = self.jobs[intent.job]
+        scripts = launched.plan.scripts
+        script = scripts[min(intent.attempt, len(scripts)) - 1]
+        share = launched.plan.work_share
+        soft_s = json.loads(intent.boot_data)["soft_after_s"]
+        done_s = None if share is None else max(share * (soft_s - intent.offer.boot_s), 1.0)
+        return replace(script, finishes_after_s=done_s)
+
+
+def _spec(plan: JobPlan) -> JobSpec:
+    return JobSpec(
+        name=plan.name,
+        command=("train",),
+        workdir="/nowhere",
+        path="/nowhere/gpulaunch.yaml",
+        budget_usd=plan.cap_usd,
+        max_duration_s=plan.max_duration_s,
+        egress_gb=plan.egress_gb,
+        grace_s=plan.grace_s,
+        resume=plan.resume,
+        store="s3://bucket/prefix" if plan.has_store else None,
+        checkpoints=Checkpoints(path="checkpoints") if plan.has_store else None,
+        resources=Resources(disk_gb=plan.disk_gb, spot=plan.spot, regions=plan.regions),
+    )
+
+
+def _without_price(offer: Offer) -> Offer:
+    """The same machine from a price list that does not know what its compute costs."""
+    parts = tuple(
+        msgspec.structs.replace(part, worst_usd_per_hour=Decimal(0), expected_usd_per_hour=Decimal(0))
+        if part.name == "compute"
+        else part
+        for part in offer.parts
+    )
+    return msgspec.structs.replace(offer, parts=parts)
