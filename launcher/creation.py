@@ -16,7 +16,7 @@ from launcher.ledger import latest_end
 from launcher.outcome import Outcome, State
 from launcher.plan import make_plan
 from launcher.policy import goes_on, offers_left
-from providers.base import AmbiguousOutcome, AuthError, Backstop, Offer, ProviderError
+from providers.base import AmbiguousOutcome, AuthError, Backstop, MachineNotFound, Offer, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class Creation:
         Its deadlines count from then, so it is not used any more.
         """
         if attempt.state == State.PLANNED and attempt.token not in self._settled:
-            return self._never_made(attempt, outcome=None, reason="STALE")
+            return self._nothing_left(attempt, outcome=None, reason="STALE")
         return attempt
 
     def next_attempt(self, job: Job, attempts: list[Attempt]) -> Attempt | None:
@@ -124,7 +124,7 @@ class Creation:
         """
         if attempt.state == State.PLANNED:
             if job.cancel_at is not None:
-                self._never_made(attempt, outcome=Outcome.CANCELLED, reason="DOWN")
+                self._nothing_left(attempt, outcome=Outcome.CANCELLED, reason="DOWN")
                 return None
             attempt = replace(attempt, state=State.CREATING, create_called=True)
             self._writer.save(attempt, now=self._clock.now(), kind="creating")
@@ -136,6 +136,9 @@ class Creation:
         try:
             machine = self._provider.create(launch.thaw(attempt))
         except ProviderError as error:
+            if isinstance(error, MachineNotFound) and error.machine is not None:
+                # An earlier call made it, and it is gone: what it cost and how it ended is read like any other's.
+                return self._accepted(job, attempt, error.machine)
             if settled and not isinstance(error, AmbiguousOutcome):
                 self._settled.add(attempt.token)
             self._create_failed(job, attempt, error)
@@ -178,7 +181,7 @@ class Creation:
             return
         if not settled:
             attempt = self._paid_unseen(attempt)
-        self._never_made(attempt, outcome=Outcome.LAUNCH_FAILED, reason=error.code, error=error, unseen=not settled)
+        self._nothing_left(attempt, outcome=Outcome.LAUNCH_FAILED, reason=error.code, error=error, unseen=not settled)
 
     def _paid_unseen(self, attempt: Attempt) -> Attempt:
         """Nothing exists now, but a call whose fate was unknown may have made what is gone: an upper bound is owed."""
@@ -187,7 +190,7 @@ class Creation:
         ended_at = latest_end(attempt.interval(), now=now, latest_s=latest_s, last_seen_at=None)
         return replace(attempt, ended_at=ended_at, gone_at=ended_at, observed_at=now)
 
-    def _never_made(
+    def _nothing_left(
         self,
         attempt: Attempt,
         *,
@@ -196,7 +199,7 @@ class Creation:
         error: ProviderError | None = None,
         unseen: bool = False,
     ) -> Attempt:
-        """Record an attempt for which nothing exists, and nothing was billed unless it lived `unseen`."""
+        """Record an attempt of which nothing is left; nothing was billed, unless it lived `unseen`."""
         gone = replace(
             attempt,
             state=State.GONE,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from launcher.agent import heartbeat
 from launcher.core.errors import JournalDamaged, StateError
-from launcher.core.money import per_second
+from launcher.core.money import CENT, per_second
 from launcher.creation import Creation
 from launcher.journal import ReplacedError, Writer
 from launcher.ledger import latest_end
@@ -103,7 +103,7 @@ class Guard:
         """One failing job never keeps the others from being watched."""
         try:
             self._step(job, seen)
-        except ReplacedError:
+        except (ReplacedError, JournalDamaged):
             raise
         except StateError as error:
             _say(job.name, error)
@@ -127,7 +127,7 @@ class Guard:
         """This owner's machines by id, in one call. Empty when the cloud could not be asked: each is then asked for."""
         try:
             return {machine.id: machine for machine in self._provider.list(owner)}
-        except ProviderError as error:
+        except Exception as error:  # noqa: BLE001 - a bug met while listing must not stop the watch either; it is told
             _say("list", error)
             return {}
 
@@ -258,7 +258,9 @@ class Guard:
         wait_s = self._provider.poll_s
         for attempt in self._journal.live_attempts(self._writer.account):
             if attempt.state in (State.BOOTING, State.RUNNING, State.STOPPING):
-                wait_s = min(wait_s, max(attempt.hard_after_s - attempt.age_s(now), 0.05))
+                left_s = attempt.hard_after_s - attempt.age_s(now)
+                if left_s > 0:  # what is overdue was acted upon just now, and must not make a tight loop
+                    wait_s = min(wait_s, max(left_s, 0.05))
         return wait_s
 
 
@@ -275,12 +277,18 @@ def _observed(attempt: Attempt, machine: Machine, now: datetime) -> Attempt:
 def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attempt:
     """The attempt of a machine that was seen gone, its billing closed: by the evidence of its end, where there is some.
 
-    Without any it is closed by an upper bound, and not confirmed.
+    Without any it is closed by an upper bound. It is confirmed when what it cost is known to the cent: when its compute
+    ended, at which price, and that nothing else can have billed much: what stood after it, or what left the machine.
     """
     latest_s = attempt.hard_after_s + attempt.lateness_s
     gone_at = latest_end(attempt.interval(), now=now, latest_s=latest_s, last_seen_at=attempt.observed_at)
+    started_at, compute_usd, confirmed = None, None, False
     if evidence is not None and evidence.billing_ended_at is not None:
-        ended_at, billed_s = evidence.billing_ended_at, evidence.billed_s
+        started_at = evidence.billing_started_at or attempt.started_at
+        ended_at, billed_s, compute_usd = evidence.billing_ended_at, evidence.billed_s, evidence.compute_usd
+        stood_s = Decimal(max((gone_at - ended_at).total_seconds(), 0.0))
+        unsure_usd = stood_s * per_second(attempt.standing_usd_per_hour) + attempt.egress_usd
+        confirmed = unsure_usd < CENT / 2 and (compute_usd is not None or not attempt.spot)
     elif evidence is not None and evidence.billed_s is not None:
         ended_at, billed_s = gone_at, evidence.billed_s
     else:
@@ -289,13 +297,13 @@ def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attemp
         ended_at, billed_s = gone_at, None if seen_s is None else min(attempt.age_s(now), max(latest_s, seen_s))
     return replace(
         attempt,
-        started_at=(evidence.billing_started_at if evidence is not None else None) or attempt.started_at,
+        started_at=started_at,
         ended_at=ended_at,
         gone_at=max(gone_at, ended_at),
         billed_s=billed_s,
         observed_at=now,
-        compute_usd=evidence.compute_usd if evidence is not None else None,
-        confirmed=evidence is not None and evidence.billing_ended_at is not None,
+        compute_usd=compute_usd,
+        confirmed=confirmed,
     )
 
 

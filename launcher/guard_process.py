@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from launcher.core.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# SQLite's write-ahead log grows to 4 MB before it is folded in; the rest is a machine's folder.
+LEAST_FREE_BYTES = 8 << 20
 
 
 def _path(home: Path, folder: str, name: str, suffix: str) -> Path:
@@ -30,6 +34,21 @@ def _unusable(home: Path, error: OSError) -> StateError:
         f"The state folder {home} cannot be used: {error.strerror or error}.",
         fix="Free some space or point GPULAUNCH_HOME at another folder, then run the command again.",
     )
+
+
+def check_room(home: Path) -> None:
+    """Raise StateError unless the state folder's disk has room for what a job writes down.
+
+    A guard without room cannot write down that it is about to create, so it would never create anything.
+    """
+    folder = next(path for path in (home, *home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE_BYTES:
+        raise StateError(
+            f"The state folder {home} cannot be used: its disk has {free >> 10} KiB left.",
+            f"A job needs {LEAST_FREE_BYTES >> 20} MiB for its journal and its machine's folder.",
+            "Free some space or point GPULAUNCH_HOME at another folder, then run the command again.",
+        )
 
 
 def hold(path: Path) -> int | None:

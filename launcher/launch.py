@@ -80,6 +80,7 @@ def freeze(
         rate_usd_per_hour=offer.rate_usd_per_hour,
         standing_usd_per_hour=offer.standing_usd_per_hour,
         one_time_usd=offer.one_time_usd,
+        egress_usd=plan.terms.egress_usd,
         granularity_s=provider.billing.granularity_s,
         floor_s=provider.billing.floor_s,
         lateness_s=provider.worst_lateness_s,

@@ -25,7 +25,11 @@ class Interval:
     created_at: datetime | None
     """The create call. None: nothing was ever created."""
     started_at: datetime | None = None
-    """When compute started to bill, where the cloud says so; else the create call counts."""
+    """When compute started to bill, where the cloud says so; else the create call counts.
+
+    It counts once the end is known too: until then only this computer's own times are compared with each other, since
+    its clock may stand behind the cloud's.
+    """
     ended_at: datetime | None = None
     """When compute stopped billing."""
     billed_s: float | None = None
@@ -48,8 +52,9 @@ def billed_s(interval: Interval, now: datetime) -> float:
         if interval.ended_at is None and interval.observed_at is not None:
             running_s = (now - interval.observed_at).total_seconds()
         return interval.billed_s + max(running_s, 0.0)
-    started_at = interval.started_at or interval.created_at
-    return max(((interval.ended_at or now) - started_at).total_seconds(), 0.0)
+    if interval.ended_at is None:
+        return max((now - interval.created_at).total_seconds(), 0.0)
+    return max((interval.ended_at - (interval.started_at or interval.created_at)).total_seconds(), 0.0)
 
 
 def _compute_usd(interval: Interval, now: datetime) -> Decimal:
@@ -68,8 +73,9 @@ def cost_usd(interval: Interval, now: datetime) -> Decimal:
     """USD until `now`, or until all was gone."""
     if interval.created_at is None:
         return Decimal(0)
-    stood_s = max(((interval.gone_at or now) - interval.created_at).total_seconds(), 0.0)
-    standing = Decimal(str(round(stood_s, 6))) * interval.standing_usd_per_hour / SECONDS_PER_HOUR
+    stood_s = Decimal(str(round(((interval.gone_at or now) - interval.created_at).total_seconds(), 6)))
+    stood_s = max(stood_s.to_integral_value(ROUND_CEILING), Decimal(0))
+    standing = stood_s * interval.standing_usd_per_hour / SECONDS_PER_HOUR
     return _compute_usd(interval, now) + standing + interval.one_time_usd + interval.egress_usd
 
 

@@ -85,6 +85,8 @@ class Attempt:
     observed_at: datetime | None = None
     """When the machine was last seen, and `billed_s` read."""
     compute_usd: Decimal | None = None
+    egress_usd: Decimal = Decimal(0)
+    """The reserve for what leaves the cloud: nobody counts what really does, so all of it counts as spent."""
     confirmed: bool = False
     """The machine was seen gone, and the end of its billing is evidence, not an upper bound."""
     outcome: str | None = None
@@ -116,6 +118,7 @@ class Attempt:
             observed_at=self.observed_at,
             gone_at=self.gone_at,
             compute_usd=self.compute_usd,
+            egress_usd=self.egress_usd,
         )
 
     def cost_usd(self, now: datetime) -> Decimal:

@@ -22,6 +22,7 @@ COMMANDS = {
     "guard": ("launcher.cli.guard", "Watch live jobs in the foreground (systemd, cron)."),
     "init": ("launcher.cli.init", "Write a job file to start from."),
     "prices": ("launcher.cli.prices", "List what machines cost, cheapest first."),
+    "estimate": ("launcher.cli.estimate", "Tell what a training will cost, and where it fits."),
     "completion": ("launcher.cli.completion", "Print the completion script for a shell."),
 }
 

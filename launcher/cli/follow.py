@@ -120,6 +120,8 @@ class Viewer:
         job = self._state.journal.job(self._job_id)
         if job.state != State.GONE and time.monotonic() >= self._guard_check_due:
             self._guard_check_due = time.monotonic() + GUARD_CHECK_S
+            if job.accepted_at is None:
+                guard_process.check_room(self._state.home)
             guard_process.start_guard(self._state.home, job.account, os.environ)
         for event in self._state.journal.events(self._job_id, self._seen):
             self._seen = event.seq

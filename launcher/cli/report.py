@@ -72,7 +72,7 @@ def _rendered(document: dict[str, Any], form: str) -> str:
 
 
 def _write(output: Path, text: str) -> None:
-    """Put the text into the file, which never holds a part of it. Raises UsageError for a folder, and where nothing can be written."""
+    """Put the text into the file, which never holds a part of it. Raises UsageError where it cannot be written."""
     if output.is_dir():
         raise UsageError(f"{output} is a folder.", fix=f"Name a file in it: -o {output / 'TRAINING.md'}")
     try:

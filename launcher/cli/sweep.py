@@ -81,7 +81,8 @@ def sweep(
         _show(results, now, everything=dry_run or unknown)
     if not found and not failed and not as_json:
         who = config.owner or f"this user of this computer (for another, write `owner` into {config_path(os.environ)})"
-        say(f"Nothing to sweep: there is no machine of {who}.")
+        where = f" in {', '.join(regions)}" if regions else ""
+        say(f"Nothing to sweep{where}: there is no machine of {who}.")
     return exit_code(results, failed)
 
 

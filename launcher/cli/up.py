@@ -70,7 +70,7 @@ def up(
     """
     config = load_config(os.environ)
     spec = with_flags(
-        load_job(jobfile or find_job_file(Path.cwd())),
+        load_job(jobfile or find_job_file(Path())),
         budget=budget,
         name=name,
         max_duration=max_duration,
@@ -196,6 +196,7 @@ def _dry_run(launch: _Launch, *, as_json: bool) -> int:
 
 def _launch(launch: _Launch, *, detach: bool, as_json: bool) -> int:
     """Write the job down, start its guard, and stay until it is accepted or, attached, until it is gone."""
+    guard_process.check_room(state_home(os.environ))
     state = open_state()
     plan: Plan = launch.plan
     job = Job(

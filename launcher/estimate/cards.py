@@ -42,10 +42,9 @@ class Card:
     watts_source: str
 
 
-_RTX_3090_RUN = (
-    "measured on an RTX 3090: 12,000 to 20,000 tokens/s with 163 M parameters (G. Thomas, Writing an LLM from "
-    "scratch, part 28), which is 16 to 28 % of its 71 TFLOP/s"
-)
+# 12,000 to 20,000 tokens/s with a GPT-2 of 163 M parameters are 12 to 20 TFLOP/s; the card has 71 in fp16 with sums in
+# fp32 (NVIDIA GA102 whitepaper, appendix A), 36 in fp32, and 13 bytes of bandwidth for each thousand fp16 FLOP.
+_RTX_3090_RUN = "measured on an RTX 3090 (G. Thomas, Writing an LLM from scratch, part 28)"
 
 T4 = Card(
     name="T4",
@@ -55,10 +54,11 @@ T4 = Card(
             source="NVIDIA T4 datasheet: 65 TFLOPS mixed precision",
             utilisation_low=Decimal("0.035"),
             utilisation_high=Decimal("0.14"),
+            # A T4 has 4.9 bytes for each thousand FLOP, 37 % of an RTX 3090's: 6 to 10 %. Plain scripts use less
+            # (there is no flash attention on Turing, and 70 W hold the clock down), tuned ones more.
             utilisation_source=(
-                f"unconfirmed, by memory bandwidth from another card ({_RTX_3090_RUN}); a T4 has 37 % of its bytes per "
-                "FLOP, which gives 6 to 10 %, widened for plain scripts (no flash attention on Turing, clocks held "
-                "down by 70 W) and for tuned ones"
+                f"16 to 28 % {_RTX_3090_RUN}, scaled to the T4's memory bandwidth, and widened for plain and for tuned "
+                "scripts; unconfirmed"
             ),
         ),
         "fp32": Peak(
@@ -90,19 +90,17 @@ RTX_2050 = Card(
         "fp16": Peak(
             flops_per_s=2 * _RTX_2050_FP32,
             source="2,048 cores at 1,477 MHz; fp16 with fp32 sums at twice the fp32 rate (NVIDIA GA102 whitepaper)",
-            utilisation_low=Decimal("0.12"),
+            utilisation_low=Decimal("0.11"),
             utilisation_high=Decimal("0.20"),
-            utilisation_source=(
-                f"unconfirmed, by memory bandwidth from another card ({_RTX_3090_RUN}); an RTX 2050 has 70 % of its "
-                "bytes per FLOP"
-            ),
+            # It has 9.3 bytes for each thousand FLOP, 70 % of an RTX 3090's.
+            utilisation_source=f"16 to 28 % {_RTX_3090_RUN}, scaled to its memory bandwidth; unconfirmed",
         ),
         "fp32": Peak(
             flops_per_s=_RTX_2050_FP32,
             source="2,048 cores at 1,477 MHz, two operations each",
             utilisation_low=Decimal("0.20"),
             utilisation_high=Decimal("0.35"),
-            utilisation_source=f"unconfirmed, from another card: {_RTX_3090_RUN}, about 33 % of its fp32 rate",
+            utilisation_source=f"33 % {_RTX_3090_RUN}, and a range below it; unconfirmed",
         ),
     },
     memory_gb=4,

@@ -30,7 +30,9 @@ def parse_count(option: str, text: str, largest: int) -> int:
     if count == 0:
         raise _refused(option, text, "is zero", "Nothing would be trained")
     if count < SMALLEST:
-        raise _refused(option, text, "is too small", f"The smallest is {SMALLEST:,}; was it meant in millions, as in 12M?")
+        raise _refused(
+            option, text, "is too small", f"The smallest is {SMALLEST:,}; was it meant in millions, as in 12M?"
+        )
     if count > largest:
         raise _refused(option, text, "is too large", f"The largest is {short(largest)}")
     if count != int(count):
@@ -47,18 +49,18 @@ def _refused(option: str, text: str, what: str, why: str) -> UsageError:
 
 
 def short(value: float | Decimal) -> str:
-    """Three digits and a letter, for the screen: `0.54`, `8.3`, `124`, `7.4K`, `100M`."""
-    number = Decimal(value)
-    if number == 0:
-        return "0"
-    for letter, factor in (("", 1), ("K", 10**3), ("M", 10**6), ("B", 10**9), ("T", 10**12)):
-        text = _three_digits(number / factor)
-        if Decimal(text) < 1000 or letter == "T":
-            break
-    return text + letter
+    """Three digits and a letter, for the screen: `0.54`, `8.3`, `124`, `7.4K`, `100M`; `<0.01` for less."""
+    left = Decimal(value)
+    if 0 < left < Decimal("0.01"):
+        return "<0.01"
+    letters = iter("KMBT")
+    letter = ""
+    while left >= Decimal("999.5") and (following := next(letters, "")):
+        left, letter = left / 1000, following
+    text = f"{left:.{2 if left < 10 else 1 if left < 100 else 0}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + letter
 
 
-def _three_digits(number: Decimal) -> str:
-    decimals = min(max(2 - number.adjusted(), 0), 2 if number >= Decimal("0.01") else 6)
-    text = f"{number:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def number(value: Decimal) -> float:
+    """A number for JSON, with six digits."""
+    return float(f"{value:.6g}")

@@ -146,7 +146,9 @@ def fit(card: Card, needs: Memory) -> Fit:
     if card.usable_gib is None:
         return Fit(card.name, None, None)
     free = int(card.usable_gib * GIB) - needs.fixed
-    return Fit(card.name, _power_of_two(free // needs.activations), _power_of_two(free // needs.activations_checkpointed))
+    return Fit(
+        card.name, _power_of_two(free // needs.activations), _power_of_two(free // needs.activations_checkpointed)
+    )
 
 
 def _power_of_two(most: int) -> int:

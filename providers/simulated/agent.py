@@ -32,8 +32,8 @@ class SimAgent:
     """One agent's life: times in seconds on the cloud's axis, `math.inf` for never."""
 
     __slots__ = (
-        "_cut",
         "_script",
+        "cut_s",
         "ended_s",
         "exit_code",
         "outcome",
@@ -49,16 +49,16 @@ class SimAgent:
         self.running_s = running_s
         self.up_s = up_s
         cut = script.network_cut_s
-        self._cut = (up_s + cut[0], up_s + cut[1]) if cut else (math.inf, math.inf)
+        self.cut_s = (up_s + cut[0], up_s + cut[1]) if cut else (math.inf, math.inf)
         self.silent_s = math.inf if script.agent_dies_after_s is None else up_s + script.agent_dies_after_s
         self.stop_s = math.inf
         self.outcome = ""
         self.reason = ""
         self.exit_code: int | None = None
         self.ended_s = self._end(orders)
-        if needs_network and self._cut[0] <= self.ended_s < self._cut[1]:
+        if needs_network and self.cut_s[0] <= self.ended_s < self.cut_s[1]:
             # It tries again until the network is back. Switching off instead would go on billing.
-            self.ended_s = self._cut[1]
+            self.ended_s = self.cut_s[1]
         if self.silent_s <= self.ended_s:
             self.ended_s = math.inf
 
@@ -114,12 +114,12 @@ class SimAgent:
         if at_s[-1] >= self.ended_s:
             at_s.pop()
         at_s += [t for t in (self.stop_s, self.ended_s) if t <= until_s]
-        lost = self._cut
+        lost = self.cut_s
         return [(self._seq(t), self._beat(t)) for t in sorted(at_s)[-_TAIL:] if not lost[0] <= t < lost[1]]
 
     def _heard_until(self, now_s: float) -> float:
         until_s = min(now_s, self.silent_s)
-        cut_s, back_s = self._cut
+        cut_s, back_s = self.cut_s
         return math.nextafter(cut_s, -math.inf) if cut_s <= until_s < back_s else until_s
 
     def _seq(self, at_s: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from launcher.core.clock import Clock
 from providers.base import (
@@ -19,6 +19,7 @@ from providers.base import (
 )
 from providers.simulated.bill import Lines, bill
 from providers.simulated.faults import Call, Delayed, Duplicated, Fault, Faults, HangingDelete, Stale, StuckTeardown
+from providers.simulated.history import paid_usd
 from providers.simulated.machine import SimMachine
 from providers.simulated.script import Script
 from providers.simulated.shapes import Shape
@@ -125,6 +126,14 @@ class SimulatedCloud(World):
             if machine.state is not None
         ]
 
+    def machines(self, job: str) -> list[SimMachine]:
+        """Every machine that was ever made for a job, those that are gone included."""
+        return [machine for machine in self._by_token.values() if machine.intent.job == job]
+
+    def machine_of(self, token: str) -> SimMachine | None:
+        """The machine that this token made, if it made one."""
+        return self._by_token.get(token)
+
     def bill_lines(self, machine_id: str) -> Lines:
         """What one machine has cost by now: USD for each line."""
         self.settle()
@@ -153,12 +162,7 @@ class SimulatedCloud(World):
                 code="IdempotentParameterMismatch",
             )
         if machine.gone_s is not None:
-            raise InvalidRequest(
-                "The machine of this token has existed, and is gone.",
-                "A token makes one machine, once.",
-                "Take a new token for another attempt.",
-                code="IdempotentInstanceTerminated",
-            )
+            self._say_gone(machine, "IdempotentInstanceTerminated")
         if machine.state is None:
             raise AmbiguousOutcome(
                 "The machine of this token is still being made.",
@@ -240,10 +244,15 @@ class SimulatedCloud(World):
         if machine is None:
             raise MachineNotFound(f"There is no machine {machine_id!r}.", code="NotFound")
         if machine.gone_s is not None:
-            told = self.now_s() - machine.gone_s <= self.shape.evidence_s
-            evidence = self._describe(machine, MachineState.STOPPED) if told else None
-            raise MachineNotFound(f"The machine {machine_id!r} is gone.", machine=evidence, code="NotFound")
+            self._say_gone(machine, "NotFound")
         return machine
+
+    def _say_gone(self, machine: SimMachine, code: str) -> NoReturn:
+        """Raise MachineNotFound, with the evidence of its end as long as the cloud still tells about it."""
+        assert machine.gone_s is not None
+        told = self.now_s() - machine.gone_s <= self.shape.evidence_s
+        evidence = self._describe(machine, MachineState.STOPPED) if told else None
+        raise MachineNotFound(f"The machine {machine.id!r} is gone.", machine=evidence, code=code)
 
     def _get(self, machine_id: str, fault: Fault | None) -> Machine:
         machine = self._machines.get(machine_id)
@@ -304,6 +313,7 @@ class SimulatedCloud(World):
             created_at=self.at(machine.created_s),
             billing_started_at=None if started_s is None else self.at(started_s),
             billing_ended_at=None if ended_s is None else self.at(ended_s),
+            compute_usd=None if ended_s is None else paid_usd(machine),
             deadline_at=None if machine.deadline_s is None else self.at(machine.deadline_s),
             tags=machine.intent.tags,
             state_reason=machine.state_reason,

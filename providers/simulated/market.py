@@ -37,6 +37,21 @@ class SpotMarket:
         index = self._index(at_s) + 1
         return self._at_s[index] if index < len(self._at_s) else None
 
+    def next_above_s(self, at_s: float, usd_per_hour: Decimal, until_s: float) -> float | None:
+        """When the price is above that amount, from `at_s` on.
+
+        A time at or after `until_s` says only that it is not above before; None: it never is.
+        """
+        next_s: float | None = at_s
+        while next_s is not None and next_s < until_s and self.usd_per_hour(next_s) <= usd_per_hour:
+            next_s = self.next_change_s(next_s)
+        return next_s
+
+    def history(self, from_s: float, until_s: float) -> list[tuple[float, Decimal]]:
+        """What a cloud publishes: the price at `from_s`, and each change before `until_s`, oldest first."""
+        first, last = self._index(from_s), self._index(until_s)
+        return [(max(self._at_s[index], from_s), self._usd[index]) for index in range(first, last + 1)]
+
     def fix(self, at_s: float, usd_per_hour: Decimal) -> None:
         """Hold the price at that value from then on, until it is fixed again."""
         keep = bisect_right(self._at_s, at_s)

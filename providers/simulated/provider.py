@@ -71,8 +71,8 @@ class SimulatedProvider:
     def create(self, intent: Intent) -> Machine:
         """Make the machine, or return the one that this token made already, with its timer armed.
 
-        A token whose machine is gone raises InvalidRequest with the code IdempotentInstanceTerminated; one that was
-        used for another request, IdempotentParameterMismatch.
+        A token whose machine is gone raises MachineNotFound with the code IdempotentInstanceTerminated; one that was
+        used for another request, InvalidRequest with the code IdempotentParameterMismatch.
         """
         machine = self.cloud.create(intent)
         if not self.cloud.arms_apart:

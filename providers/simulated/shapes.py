@@ -67,6 +67,8 @@ class Shape:
     stopped_keeps_address: bool = False
     takes_bid: bool = False
     """Spot: the compute ceiling is passed as the bid, and the cloud takes the machine back above it."""
+    tells_spot_prices: bool = False
+    """It publishes what a spot machine's compute has cost in the past."""
     spot_step_s: float = 3600.0
     """Seconds between two changes of a spot price."""
     spot_swing: float = 0.12
@@ -113,6 +115,7 @@ PLAIN = Shape(
     timer=Timer(what="the machine is deleted at its deadline", lateness_s=0),
     things=("disk",),
     takes_bid=True,
+    tells_spot_prices=True,
     poweroff_destroys=True,
     shutdown_notice_s=5,
     poll_s=5,
@@ -140,6 +143,7 @@ AWS = Shape(
     preemption_leaves=frozenset({"timer"}),
     poweroff_destroys=True,
     takes_bid=True,
+    tells_spot_prices=True,  # DescribeSpotPriceHistory, 90 days
     one_time=(
         OneTimeCost(
             name="timer", usd=Decimal("0.000001"), source="EventBridge Scheduler: USD 1 per million invocations"
@@ -194,6 +198,7 @@ AZURE = Shape(
     preemption_leaves=frozenset({"nic", "address", "timer", "role", "group"}),
     stopped_keeps_address=True,
     takes_bid=True,
+    tells_spot_prices=True,  # Resource Graph, table SpotResources, 90 days
     one_time=(
         OneTimeCost(
             name="timer", usd=Decimal("0.001"), source="Logic Apps, consumption plan: a few actions, rounded up"

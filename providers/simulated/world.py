@@ -24,6 +24,8 @@ from providers.simulated.market import SpotMarket
 from providers.simulated.shapes import NOTHING, Shape, Span
 
 _DEFAULT_GRACE_S = 60.0
+# How far a spot price is looked ahead of a machine at a time.
+_MARKET_AHEAD_S = 86_400.0
 
 
 class World:
@@ -47,6 +49,8 @@ class World:
         self._start_at = clock.now()
         self._queue: list[tuple[float, int, Callable[[SimMachine, float], None], SimMachine]] = []
         self._queued = 0
+        self.happened = 0
+        """How many things have happened by themselves."""
         self._machines: dict[str, SimMachine] = {}
         self._alive: dict[str, SimMachine] = {}
         self._listed: dict[str, dict[str, SimMachine]] = {}
@@ -77,6 +81,7 @@ class World:
         now_s = self.now_s()
         while self._queue and self._queue[0][0] <= now_s:
             at_s, _, event, machine = heappop(self._queue)
+            self.happened += 1
             event(machine, at_s)
 
     def next_event_s(self) -> float | None:
@@ -211,18 +216,17 @@ class World:
     def _preempt(self, machine: SimMachine, at_s: float) -> None:
         if machine.state in (MachineState.PENDING, MachineState.RUNNING):
             self._injected["Preemption"] += 1
-            self._begin_end(machine, at_s, leaves=self.shape.preemption_leaves, reason="preempted")
+            self._begin_end(machine, at_s, leaves=self.shape.preemption_leaves, reason="PREEMPTED")
 
     def _compare_bid(self, machine: SimMachine, at_s: float) -> None:
         """Take a spot machine back when the price is above its bid; else look again when the price changes."""
         if machine.market is None or machine.bid is None or machine.state is not MachineState.RUNNING:
             return
-        if machine.market.usd_per_hour(at_s) > machine.bid:
+        above_s = machine.market.next_above_s(at_s, machine.bid, at_s + _MARKET_AHEAD_S)
+        if above_s == at_s:
             self._preempt(machine, at_s)
-            return
-        change_s = machine.market.next_change_s(at_s)
-        if change_s is not None:
-            self._later(change_s, self._compare_bid, machine)
+        elif above_s is not None:
+            self._later(above_s, self._compare_bid, machine)
 
     def _begin_end(self, machine: SimMachine, at_s: float, *, leaves: frozenset[str], reason: str) -> None:
         if machine.state is MachineState.STOPPING:

@@ -111,6 +111,23 @@ class Terminal:
         """Interrupt, as the keyboard does."""
         self.type("\x03")
 
+    def answers_ctrl_c(self, text: str) -> None:
+        """Interrupt a question, and wait for the answer.
+
+        Python's `input` can miss a signal that comes just before it begins to wait for a key; a person presses again.
+        """
+        next_press = 0.0
+
+        def seen() -> bool:
+            nonlocal next_press
+            if time.monotonic() >= next_press:
+                next_press = time.monotonic() + 1.0
+                self.press_ctrl_c()
+            self._read()
+            return text in self.text
+
+        wait_until(seen, f"{text!r} on the terminal")
+
     def ends(self) -> int:
         """Wait for the command's end; its exit code."""
         wait_until(lambda: self.process.poll() is not None or (self._read() and False), "the command to end")
@@ -129,6 +146,8 @@ class Lab:
     """One state folder, one working folder, and the commands that use them."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.gpulaunch = [str(GPULAUNCH)]
         self.home = folder / "home"
         self.work = folder / "work"
         self.user = folder / "user"
@@ -165,7 +184,7 @@ class Lab:
 
     def start(self, *args: str, **how: Any) -> subprocess.Popen[str]:
         """Start a command; `ended` waits for it."""
-        return self.start_argv([str(GPULAUNCH), *args], **how)
+        return self.start_argv([*self.gpulaunch, *args], **how)
 
     def start_argv(self, argv: list[str], **how: Any) -> subprocess.Popen[str]:
         """Start any program, in the working folder and with the clean environment."""
@@ -198,12 +217,12 @@ class Lab:
     def raw(self, *args: str) -> bytes:
         """What a command prints, as bytes."""
         return subprocess.run(
-            [str(GPULAUNCH), *args], cwd=self.work, env=self.env, capture_output=True, timeout=BOUND_S, check=True
+            [*self.gpulaunch, *args], cwd=self.work, env=self.env, capture_output=True, timeout=BOUND_S, check=True
         ).stdout
 
     def terminal(self, *args: str) -> Terminal:
         """Start a command on a terminal of its own."""
-        terminal = Terminal([str(GPULAUNCH), *args], cwd=self.work, env={**self.env, "TERM": "xterm"})
+        terminal = Terminal([*self.gpulaunch, *args], cwd=self.work, env={**self.env, "TERM": "xterm"})
         self._terminals.append(terminal)
         return terminal
 

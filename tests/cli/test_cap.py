@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import psutil
-import pytest
 from command_lab import NEVER, SMALL_CAP, alive, spent, wait_until
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
     from typing import Any
 
     from command_lab import Lab
@@ -25,6 +27,16 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("ready", flush=True)
 time.sleep(600)
 """
+
+# In the order in which they are killed. Where `up` lives on, it starts another guard; where it does not, nobody does.
+VICTIMS = [
+    ("up",),
+    ("guard",),
+    ("backstop",),
+    ("up", "guard"),
+    ("up", "guard", "agent"),
+    ("up", "guard", "backstop"),
+]
 
 # A child in the group, one in a session of its own, and one that also left its parent and cleared its environment.
 FORKS = """
@@ -46,11 +58,22 @@ time.sleep(600)
 """
 
 
-def assert_within_small_cap(view: dict[str, Any], outcome: str = "budget_reached") -> None:
-    """The job ended by its cap, neither later nor much sooner, and the bill is known exactly."""
-    assert (view["state"], view["outcome"]) == ("gone", outcome)
+def assert_within_small_cap(view: dict[str, Any], *, confirmed: bool = True) -> None:
+    """The job ended by its cap, neither later nor much sooner; without its backstop nobody saw the exact end."""
+    assert (view["state"], view["outcome"]) == ("gone", "budget_reached")
     assert SMALL_CAP_USED <= spent(view) <= Decimal(SMALL_CAP)
-    assert view["spend_confirmed"] is True
+    assert view["spend_confirmed"] is confirmed
+
+
+def kill(victim: str, lab: Lab, up: subprocess.Popen[str]) -> None:
+    """SIGKILL to one of the processes that a job has."""
+    if victim == "up":
+        up.kill()
+        up.wait()
+    elif victim == "guard":
+        lab.kill_guard()
+    else:
+        psutil.Process(lab.agent_pid() if victim == "agent" else lab.backstop_pid()).kill()
 
 
 def await_end(lab: Lab) -> None:
@@ -70,27 +93,30 @@ def test_a_job_that_never_ends_is_ended_by_its_cap(lab: Lab) -> None:
     assert lab.processes("sleep") == []
 
 
-def test_an_attached_launch_replaces_a_killed_guard(lab: Lab) -> None:
-    """The guard dies in mid-run: another takes over, and the job ends as it would have."""
-    lab.write_job()
-    up = lab.start("up", "--budget", SMALL_CAP, "--yes", "--json")
-    lab.await_state("running")
-    lab.kill_guard()
-    done = lab.ended(up)
+def test_any_one_layer_alone_holds_the_cap(new_lab: Callable[[], Lab]) -> None:
+    """Whatever is killed by SIGKILL in mid-run, what is left ends the job by its cap, and accounts for it rightly.
 
-    assert done.code == 7
-    assert_within_small_cap(done.document)
+    The cases run side by side, each in a home of its own.
+    """
+    cases = {victims: new_lab() for victims in VICTIMS}
+    attached = {}
+    for victims, lab in cases.items():
+        lab.write_job([sys.executable, "-c", FORKS])
+        attached[victims] = lab.start("up", "--budget", SMALL_CAP, "--yes", "--json")
+    for victims, lab in cases.items():
+        wait_until((lab.work / "pids").exists, "the training's children to run")
+        for victim in victims:
+            kill(victim, lab, attached[victims])
+    for victims, lab in cases.items():
+        if "up" in victims:
+            await_end(lab)
+        done = lab.ended(attached[victims])
+        pids = json.loads((lab.work / "pids").read_text())
 
-
-def test_without_a_guard_the_agent_holds_the_cap(lab: Lab) -> None:
-    """The guard dies and nobody replaces it; the next status accounts for the job rightly."""
-    lab.write_job()
-    lab.launch(cap=SMALL_CAP)
-    lab.kill_guard()
-    await_end(lab)
-
-    assert lab.live() == ["job"]
-    assert_within_small_cap(lab.status())
+        assert done.code == (-signal.SIGKILL if "up" in victims else 7), victims
+        assert_within_small_cap(lab.status(), confirmed="backstop" not in victims)
+        assert [pid for pid in pids if alive(pid)] == [], victims
+        assert len(pids) == 3
 
 
 def test_the_guard_ends_a_job_whose_agent_was_killed(lab: Lab) -> None:
@@ -108,43 +134,6 @@ def test_the_guard_ends_a_job_whose_agent_was_killed(lab: Lab) -> None:
     assert not alive(training)
 
 
-def test_without_guard_and_agent_the_backstop_holds_the_cap(lab: Lab) -> None:
-    """Both are killed; the training is dead at the hard deadline, and the next status accounts for it."""
-    lab.write_job()
-    lab.launch(cap=SMALL_CAP)
-    training = lab.training_pid()
-    lab.kill_guard()
-    psutil.Process(lab.agent_pid()).kill()
-    await_end(lab)
-
-    assert not alive(training)
-    assert_within_small_cap(lab.status())
-
-
-def test_without_guard_and_backstop_the_agent_holds_the_cap(lab: Lab) -> None:
-    """Nobody saw the exact end, so the bill is an upper bound that is said to be one, and is within the cap."""
-    lab.write_job()
-    lab.launch(cap=SMALL_CAP)
-    lab.kill_guard()
-    psutil.Process(lab.backstop_pid()).kill()
-    wait_until(lambda: not lab.processes(), "the agent to end its machine")
-    view = lab.status()
-
-    assert (view["outcome"], view["spend_confirmed"]) == ("budget_reached", False)
-    assert SMALL_CAP_USED <= spent(view) <= Decimal(SMALL_CAP)
-
-
-def test_a_killed_launcher_changes_nothing(lab: Lab) -> None:
-    """`up` is a viewer once its machine is accepted."""
-    lab.write_job()
-    up = lab.start("up", "--budget", SMALL_CAP, "--yes")
-    lab.await_state("running")
-    up.kill()
-    lab.await_state("gone")
-
-    assert_within_small_cap(lab.status())
-
-
 def test_a_closed_terminal_changes_nothing(lab: Lab) -> None:
     """Hang-up reaches `up` and what shares its session, and the job goes on to its own end."""
     lab.write_job()
@@ -154,41 +143,24 @@ def test_a_closed_terminal_changes_nothing(lab: Lab) -> None:
     wait_until(lambda: terminal.process.poll() is not None, "`up` to end with its terminal")
     lab.await_state("gone")
 
+    assert terminal.process.returncode == -signal.SIGHUP
     assert_within_small_cap(lab.status())
 
 
-@pytest.mark.parametrize("grace", ["0s", "2s"])
-def test_a_training_that_ignores_sigterm_is_killed_after_its_grace(lab: Lab, grace: str) -> None:
+def test_a_training_that_ignores_sigterm_is_killed_after_its_grace(lab: Lab) -> None:
     """The grace lies inside the cap."""
-    lab.write_job([sys.executable, "-c", IGNORES_SIGTERM], grace=grace)
-    cap = "0.0105"
-    done = lab.run("up", "--budget", cap, "--yes", "--json")
+    lab.write_job([sys.executable, "-c", IGNORES_SIGTERM], grace="2s")
+    done = lab.run("up", "--budget", "0.0105", "--yes", "--json")
 
-    assert done.code == 7
-    assert (done.document["outcome"], done.document["exit_code"]) == ("budget_reached", 137)
-    assert Decimal("0.0085") <= spent(done.document) <= Decimal(cap)
+    assert (done.code, done.document["outcome"]) == (7, "budget_reached")
+    assert Decimal("0.0085") <= spent(done.document) <= Decimal("0.0105")
 
 
-def test_children_that_try_to_escape_end_with_the_job(lab: Lab) -> None:
-    """Another session, another parent and a cleared environment: all of them are found."""
-    lab.write_job([sys.executable, "-c", FORKS])
-    done = lab.run("up", "--budget", SMALL_CAP, "--yes", "--json")
+def test_children_that_try_to_escape_end_with_a_training_that_ends(lab: Lab) -> None:
+    """The run is over when its main process is."""
+    lab.write_job([sys.executable, "-c", FORKS.replace("time.sleep(600)\n", "")])
+    done = lab.run("up", "--budget", "5", "--yes", "--json")
     pids = json.loads((lab.work / "pids").read_text())
 
-    assert done.code == 7
-    assert len(pids) == 3
+    assert (done.code, done.document["outcome"]) == (0, "finished")
     assert [pid for pid in pids if alive(pid)] == []
-
-
-def test_the_backstop_finds_children_that_try_to_escape(lab: Lab) -> None:
-    """With guard and agent killed, too."""
-    lab.write_job([sys.executable, "-c", FORKS])
-    lab.launch(cap=SMALL_CAP)
-    wait_until((lab.work / "pids").exists, "the children to run")
-    lab.kill_guard()
-    psutil.Process(lab.agent_pid()).kill()
-    await_end(lab)
-    pids = json.loads((lab.work / "pids").read_text())
-
-    assert [pid for pid in pids if alive(pid)] == []
-    assert_within_small_cap(lab.status())

@@ -55,7 +55,6 @@ def assert_next_commands_put_it_right(lab: Lab) -> None:
 
 def one_crash(folder: Path, command: str, job: list[str], fatal: int) -> int | None:
     """One walk's step, in a home of its own."""
-    folder.mkdir()
     lab = Lab(folder)
     lab.write_job(job)
     try:

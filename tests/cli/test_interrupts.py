@@ -69,8 +69,7 @@ def test_ctrl_c_at_the_question_creates_nothing(lab: Lab) -> None:
     lab.write_job()
     terminal = lab.terminal("up", "--budget", "0.05")
     terminal.shows("Launch it?")
-    terminal.press_ctrl_c()
-    terminal.shows("Nothing was created.")
+    terminal.answers_ctrl_c("Nothing was created.")
 
     assert terminal.ends() == 130
     assert not lab.home.exists()
@@ -95,8 +94,7 @@ def test_ctrl_c_at_the_question_of_down_ends_nothing(lab: Lab) -> None:
     lab.launch()
     terminal = lab.terminal("down", "job")
     terminal.shows("End job")
-    terminal.press_ctrl_c()
-    terminal.shows("Nothing was changed.")
+    terminal.answers_ctrl_c("Nothing was changed.")
 
     assert terminal.ends() == 130
     assert lab.live() == ["job"]

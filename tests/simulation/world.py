@@ -135,12 +135,12 @@ class World:
         self.outage_until_s = 0.0
         self.stirred_s = self.now_s
         """When something happened last."""
+        self._happened = 0
         self.looks = 0
         self.steps = 0
         self._pause_s = pause_s
         self._say = say
         self._log = io.StringIO()
-        self._revisions = 0
         self.invariants = Invariants(self)
 
     # Telling
@@ -302,6 +302,10 @@ class World:
         self.cloud.settle()
         return [machine for machine in self.cloud.machines(job_id) if machine.state is not None]
 
+    def check_end(self) -> None:
+        """Hold the world against what must be true once everything is over. Raises ViolationError."""
+        self.invariants.check_end()
+
     # Time
 
     def stir(self) -> None:
@@ -327,7 +331,7 @@ class World:
             elif self.guard is None and self.now_s >= self.revive_s:
                 self._start_guard()
             else:
-                self.check()
+                self.stir()
         self._go_to(until_s)
 
     def _next_s(self, until_s: float) -> float | None:
@@ -391,6 +395,8 @@ class World:
         else:
             self.look_s = self.now_s + wait_s
         self.check()
+        if self.cloud.happened != self._happened:
+            self._happened, self.stirred_s = self.cloud.happened, self.now_s
         if wait_s is not None:
             self.look_s = calm.next_look_s(self, self.look_s)
 

@@ -218,6 +218,7 @@ class Bench:
     def open(self, journal: type[Journal] = Journal, **arguments: Any) -> Guard:
         """A new guard on a new connection, as after a restart."""
         self.journal = journal(self.home, **arguments)
+        self.journal._db.execute("PRAGMA synchronous = OFF")  # here nobody pulls the plug
         self.writer = self.journal.writer(ACCOUNT, 1)
         self.guard = Guard(self.writer, self.provider, self.clock, launcher_alive=lambda job: self.launcher_lives)
         return self.guard
@@ -270,6 +271,11 @@ class Bench:
         """The one machine that lives."""
         (box,) = self.provider.boxes.values()
         return box
+
+    def lived_s(self) -> float:
+        """How long the one machine that is gone has lived."""
+        ((box, died_at),) = self.provider.buried.values()
+        return (died_at - box.born_at).total_seconds()
 
     def count(self, call: str) -> int:
         """How often the cloud was asked for that."""

@@ -220,7 +220,12 @@ def test_a_failure_leads_to_the_next_offer_outside_its_scope(bench: Bench, error
     bench.tick(2)
 
     first, second = bench.journal.attempts(bench.job.id)
-    assert (State.GONE, False, True, 0) == (first.state, first.create_called, first.confirmed, first.cost_usd(bench.clock.now()))
+    assert (State.GONE, False, True, 0) == (
+        first.state,
+        first.create_called,
+        first.confirmed,
+        first.cost_usd(bench.clock.now()),
+    )
     assert (type(error).__name__, error.next_scope) == (first.error_kind, first.error_scope)
     assert offer == bench.box.intent.offer
     assert State.RUNNING == second.state
@@ -256,7 +261,9 @@ def test_when_every_offer_has_failed_the_job_ends(bench: Bench) -> None:
     assert ("launch_failed", "FULL", 3) == (bench.job.outcome, bench.job.reason, bench.count("create"))
 
 
-@pytest.mark.parametrize("error", [RateLimited("Slow.", next_scope="zone"), ProviderUnavailable("Down.", next_scope="zone")])
+@pytest.mark.parametrize(
+    "error", [RateLimited("Slow.", next_scope="zone"), ProviderUnavailable("Down.", next_scope="zone")]
+)
 def test_a_call_that_may_work_later_is_tried_for_a_while(bench: Bench, error: ProviderError) -> None:
     """Then the next offer has its turn: bounded, and with one more look of patience at most."""
     bench.provider.before = always("create", error)
@@ -379,7 +386,9 @@ def test_a_preempted_job_goes_on_with_what_is_left_of_the_cap(bench: Bench) -> N
     spent = first.cost_usd(bench.clock.now())
     assert ("preempted", True, 2) == (first.outcome, first.confirmed, second.number)
     assert spent > 0
-    assert second.hard_after_s == pytest.approx(first.hard_after_s - float(spent / first.rate_usd_per_hour * 3600), abs=1)
+    assert second.hard_after_s == pytest.approx(
+        first.hard_after_s - float(spent / first.rate_usd_per_hour * 3600), abs=1
+    )
     assert first.started_at == bench.provider.buried["m-j-tiny-1"][0].born_at
 
 

@@ -77,14 +77,13 @@ def test_a_month_is_a_calendar_month_in_utc(at: datetime, first: tuple[int, int]
 
 def test_a_live_job_holds_its_cap_and_a_gone_one_its_cost() -> None:
     """A job of another month counts only among the live ones."""
+    october = START - timedelta(days=30)
     jobs = [
         make_job("a", cap_usd=Decimal(5)),
         make_job("b", cap_usd=Decimal(7), state=State.GONE, spend_usd=Decimal("1.25")),
         make_job("c", cap_usd=Decimal(2), state=State.DELETING),
-        make_job("d", cap_usd=Decimal(9), created_at=START - timedelta(days=30)),
-        make_job(
-            "e", cap_usd=Decimal(9), created_at=START - timedelta(days=30), state=State.GONE, spend_usd=Decimal(8)
-        ),
+        make_job("d", cap_usd=Decimal(9), created_at=october),
+        make_job("e", cap_usd=Decimal(9), created_at=october, state=State.GONE, spend_usd=Decimal(8)),
     ]
     assert used(spent="1.25", reserved="7", live=3) == measure(jobs, START)
 
@@ -194,7 +193,7 @@ def test_a_new_month_starts_empty(journal: Journal) -> None:
     """A job that lives on from the month before holds nothing of this one, but is still a live job."""
     journal.add_job(make_job("a", cap_usd=Decimal(20)), now=START, allowance=TWENTY)
     december = START.replace(month=12, day=1, hour=0)
-    assert used(reserved="20", live=1) == journal.usage(december - timedelta(microseconds=12 * 3600 * 1_000_000))
+    assert used(reserved="20", live=1) == journal.usage(december - timedelta(seconds=1))
     fresh = journal.usage(december)
     assert ("2026-12", Decimal(0), 1) == (fresh.month, fresh.held_usd, fresh.live_jobs)
     journal.add_job(make_job("b", cap_usd=Decimal(20), created_at=december), now=december, allowance=TWENTY)

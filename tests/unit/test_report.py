@@ -1,4 +1,4 @@
-"""The report of a job: the document, and the pages made of it."""
+"""The report of a job: the document."""
 
 from __future__ import annotations
 
@@ -7,98 +7,21 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
 import pytest
-from makers import START, make_attempt, make_job, make_offer, make_spec
+from makers import START, make_job, make_offer, make_spec
+from report_makers import NOW, a_beat, evil_report, gone, made, report_of
 
-from launcher.cli.follow import describe
 from launcher.job import EarlyStop
 from launcher.journal import Event
 from launcher.outcome import State
-from launcher.report import make_report
-from launcher.report_page import escape_markdown, sections, to_html, to_markdown
-from providers.base import Intent, Offer, OneTimeCost, RatePart
+from launcher.report_page import sections, to_html, to_markdown
+from providers.base import OneTimeCost, RatePart
 from providers.local.offers import rate_part
 
-if TYPE_CHECKING:
-    from launcher.records import Attempt, Job
-
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
-NOW = START + timedelta(hours=3)
-EVIL = "<script>alert(1)</script> | `x` *y* [z](http://e) \\ &amp; $a$ _b_ \x1b[2J\r\n# not a heading\u202e"
-
-
-def made(number: int = 1, offer: Offer | None = None, **changes: Any) -> Attempt:
-    """A machine that ran for an hour after START and is gone, with the intent that it was made from."""
-    offer = offer or make_offer()
-    intent = Intent(
-        job="j-tiny",
-        name="tiny",
-        attempt=number,
-        token=f"j-tiny-{number}",
-        owner="owner-1",
-        account="scripted/account-1",
-        offer=offer,
-        created_at=START,
-        hard_after_s=3600.0,
-        hard_deadline=START + timedelta(hours=1),
-        tags={},
-        disk_gb=10,
-        boot_data=b"",
-    )
-    values: dict[str, Any] = {
-        "state": State.GONE,
-        "intent": msgspec.json.encode(intent),
-        "provider": offer.provider,
-        "rate_usd_per_hour": offer.rate_usd_per_hour,
-        "standing_usd_per_hour": offer.standing_usd_per_hour,
-        "one_time_usd": offer.one_time_usd,
-        "create_called": True,
-        "machine_id": f"m-{number}",
-        "ended_at": START + timedelta(hours=1),
-        "gone_at": START + timedelta(hours=1),
-        "billed_s": 3600.0,
-        "observed_at": START + timedelta(hours=1),
-        "confirmed": True,
-        "outcome": "finished",
-        "reason": "EXIT_0",
-    }
-    return make_attempt(number, **(values | changes))
-
-
-def gone(**changes: Any) -> Job:
-    """A job that has finished."""
-    ended = {"state": State.GONE, "outcome": "finished", "reason": "EXIT_0", "ended_at": START + timedelta(hours=2)}
-    return make_job(**(ended | changes))
-
-
-def a_beat(values: list[Any], name: str = "val_loss", every_s: float = 600.0, **more: Any) -> dict[str, Any]:
-    """A heartbeat that told these values, one each ten minutes, and took the least for the best."""
-    finite = [value for value in values if not isinstance(value, str)]
-    best = min(finite) if finite else None
-    step = values.index(best) + 1 if finite else None
-    entry = {"value": values[-1], "step": len(values), "best": best, "best_step": step, "seen": len(values)}
-    history = [[(index + 1) * every_s, index + 1, value] for index, value in enumerate(values)]
-    return {"metrics": {name: entry}, "history_of": name, "history": history, **more}
-
-
-def report_of(job: Job, attempts: list[Attempt], events: list[Event] | None = None) -> dict[str, Any]:
-    """The report as the command makes it."""
-    return make_report(job, attempts, events or [], NOW, describe)
-
-
-def evil_report() -> dict[str, Any]:
-    """A report whose every free text tries to break the page."""
-    spec = make_spec(command=("bash", "-c", f"{EVIL}\n```\n````"), image=EVIL, workdir=EVIL)
-    beat = a_beat([3.0, 2.0], name=EVIL, notes=[EVIL], gpu={"name": EVIL})
-    beat["checkpoint"] = {"n": 1, "at": EVIL, "bytes": 10, "files": 2}
-    attempt = made(beat=beat, machine_id=EVIL, reason=EVIL, trouble=EVIL)
-    event = Event(1, "j-tiny", 1, START, "trouble", {"error": EVIL})
-    return report_of(gone(spec=spec, reason=EVIL), [attempt], [event])
 
 
 # The bill
@@ -187,19 +110,30 @@ def test_a_live_job_is_marked_as_such() -> None:
         assert "while the job was live" in page
 
 
+def test_a_job_between_two_machines_is_not_confirmed() -> None:
+    """What the first cost is known, and yet the bill is not closed."""
+    report = report_of(make_job(state=State.WAITING), [made(outcome="preempted", reason="PREEMPTED")])
+    assert (report["spend"]["usd"], report["spend"]["confirmed"]) == ("3.60", False)
+
+
 # Metrics
 
 
-def test_the_series_goes_on_in_dollars_over_two_machines() -> None:
-    """The second machine's points start at what the first had cost."""
-    attempts = [made(1, beat=a_beat([3.0, 2.5])), made(2, beat=a_beat([2.4]))]
+def test_the_series_goes_on_in_dollars_over_three_machines() -> None:
+    """A machine's points start at what those before it had cost."""
+    attempts = [made(1, beat=a_beat([3.0, 2.5])), made(2, beat=a_beat([2.4])), made(3, beat=a_beat([2.3]))]
     points = report_of(gone(), attempts)["metrics"]["points"]
-    assert [(point["usd"], point["value"]) for point in points] == [("0.60", 3.0), ("1.20", 2.5), ("4.20", 2.4)]
+    assert [(point["usd"], point["value"]) for point in points] == [
+        ("0.60", 3.0),
+        ("1.20", 2.5),
+        ("4.20", 2.4),
+        ("7.80", 2.3),
+    ]
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("min", 1.5), ("max", 1.75), (None, 1.5)])
 def test_the_best_is_over_all_machines(mode: str | None, expected: float) -> None:
-    """A machine that resumed may never beat the one before; which way is better, the rules say, or the agent's choice."""
+    """A machine that resumed may never beat the one before it. Which way is better, early_stop or the agent says."""
     early_stop = EarlyStop(monitor="val_loss", mode=mode) if mode else None
     attempts = [made(1, beat=a_beat([2.0, 1.5, 1.8])), made(2, beat=a_beat([1.9, 1.75, 1.8]))]
     metrics = report_of(gone(spec=make_spec(early_stop=early_stop)), attempts)["metrics"]
@@ -295,99 +229,6 @@ def test_events_are_told_in_words_and_in_order() -> None:
     ]
 
 
-# The pages
-
-
-def test_no_text_breaks_a_markdown_table() -> None:
-    """Each row has as many cells as its header, whatever a command, a metric's name or a note holds."""
-    lines = to_markdown(evil_report()).splitlines()
-    rows = [line for line in lines if line.startswith("|")]
-    tables = "\n".join(line if line.startswith("|") else "" for line in lines).split("\n\n")
-    cells = [{len(re.findall(r"(?<!\\)\|", row)) for row in table.split("\n") if row} for table in tables]
-    assert all(len(counts) <= 1 for counts in cells)
-    assert len(rows) > 20
-
-
-def test_no_text_starts_a_heading_a_link_or_a_tag_in_markdown() -> None:
-    """Outside code, the marks of Markdown in a user's text are escaped."""
-    page = to_markdown(evil_report())
-    outside = re.sub(r"(?ms)^(`{3,})text$.*?^\1$", "", page)
-    headings = re.findall(r"(?m)^#+ .*", outside)
-    titles = ("# tiny", "## Result", "## Command", "## Machines", "## Spend", "## Metrics", "## Checkpoints")
-    assert [heading for heading in headings if "against dollars" not in heading] == [
-        *titles,
-        "## Energy and GPU",
-        "## Events",
-        "## Notes",
-    ]
-    assert re.findall(r"(?<!\\)(?:<|\[|`(?!``))", outside) == []
-
-
-def test_a_command_cannot_close_its_code_block() -> None:
-    """The fence is longer than any run of backticks in the command."""
-    assert "`````text\nbash -c " in to_markdown(evil_report())
-
-
-def test_nothing_on_a_page_moves_the_cursor() -> None:
-    """Control characters and marks that turn the reading direction are shown as escapes."""
-    for page in (to_markdown(evil_report()), to_html(evil_report())):
-        assert [char for char in page if not char.isprintable() and char != "\n"] == []
-        assert "x1b" in page
-
-
-class Page(HTMLParser):
-    """The tags and the text of an HTML page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the tag, and what it would load."""
-        self.tags.append(tag)
-        self.links += [name for name, _ in attrs if name in ("src", "href", "style", "onclick")]
-
-    def handle_data(self, data: str) -> None:
-        """Note the text."""
-        self.text += data
-
-
-def test_the_html_page_is_escaped_and_stands_alone() -> None:
-    """No tag comes from a user's text, and nothing is loaded from elsewhere."""
-    page = Page()
-    page.feed(to_html(evil_report()))
-    assert "script" not in page.tags
-    assert page.links == []
-    assert "<script>alert(1)</script>" in page.text
-
-
-def test_both_pages_say_the_same() -> None:
-    """Every cell and every text of the sections is on the HTML page as it is, and in Markdown escaped."""
-    report = evil_report()
-    html = Page()
-    html.feed(to_html(report))
-    markdown = to_markdown(report)
-    for section in sections(report):
-        for cell in (*section.header, *(cell for row in section.rows for cell in row), section.caption):
-            assert cell in html.text
-            assert escape_markdown(cell) in markdown
-        assert section.text in html.text
-        assert section.text in markdown
-
-
-def test_names_keep_their_underscores_readable() -> None:
-    """Inside a word an underscore means nothing to Markdown, and neither does a dollar sign before a digit."""
-    assert escape_markdown("val_loss of $5.00, _x_ $y$") == r"val_loss of $5.00, \_x\_ \$y\$"
-
-
-def test_pages_end_with_a_line_end() -> None:
-    """As text files do."""
-    report = report_of(gone(), [made()])
-    assert (to_markdown(report)[-2:], to_html(report)[-8:]) == (".\n", "</html>\n")
-
-
 # The document
 
 
@@ -403,7 +244,9 @@ def test_the_document_is_json_with_money_as_text() -> None:
 def test_every_field_is_documented() -> None:
     """docs/report.md names each field of the document."""
     report = report_of(
-        gone(), [made(offer=make_offer(parts=(rate_part({}),)), beat=a_beat([1.0]))], [Event(1, "j", 1, NOW, "well", {})]
+        gone(),
+        [made(offer=make_offer(parts=(rate_part({}),)), beat=a_beat([1.0]))],
+        [Event(1, "j", 1, NOW, "well", {})],
     )
     documented = set(re.findall(r"[a-z_]+", DOCS.read_text(encoding="utf-8")))
     assert {key for key, _ in _leaves(report)} - documented == set()

@@ -140,7 +140,7 @@ def test_a_preempted_machine_on_azure_leaves_its_group_behind() -> None:
     assert left.things == ("nic", "address", "timer", "role", "group")
     assert (after["compute"], after["disk"]) == (before["compute"], before["disk"])
     assert after["address"] - before["address"] == Decimal("0.005")
-    assert lab.provider.get(machine_id).state_reason == "preempted"
+    assert lab.provider.get(machine_id).state_reason == "PREEMPTED"
 
 
 def test_the_bill_of_a_plain_machine() -> None:

@@ -61,7 +61,7 @@ def test_a_price_above_the_bid_takes_the_machine_back() -> None:
     lab.cloud.fix_spot_price("here", "here-a", Decimal("3.00"))
 
     assert lab.provider.get(machine_id).state is MachineState.STOPPING
-    assert lab.provider.get(machine_id).state_reason == "preempted"
+    assert lab.provider.get(machine_id).state_reason == "PREEMPTED"
     lab.run_until_gone(machine_id)
     assert lab.cloud.bill() == Decimal("0.05")
     assert lab.faults.injected["Preemption"] == 1

@@ -1,0 +1,102 @@
+"""The wall clock jumps by hours in mid-run: no job ends early, and none passes its cap."""
+
+from __future__ import annotations
+
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from command_lab import SMALL_CAP, spent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from command_lab import Lab
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL_CAP_USED = Decimal("0.0065")
+
+# Loaded by every process of that Python as it starts. The clocks that count from boot are left alone, as a step of the
+# wall clock leaves them.
+WALL_JUMP = """
+import time
+from datetime import timedelta
+from pathlib import Path
+from launcher.core.clock import SystemClock
+
+now, wall = SystemClock.now, time.time
+
+def offset():
+    try:
+        return float(Path(__file__).with_name("offset").read_text())
+    except (FileNotFoundError, ValueError):
+        return 0.0
+
+SystemClock.now = lambda self: now(self) + timedelta(seconds=offset())
+time.time = lambda: wall() + offset()
+"""
+
+
+class JumpingPython:
+    """A Python whose wall clock a test can set; guard, backstop and agent all run on the one that `up` ran on."""
+
+    def __init__(self, folder: Path) -> None:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        self._packages = folder / "lib" / version / "site-packages"
+        self._packages.mkdir(parents=True)
+        (folder / "bin").mkdir()
+        self.path = folder / "bin" / "python"
+        self.path.symlink_to(Path(sys.executable).resolve())
+        base = Path(sys.base_prefix, "bin")
+        (folder / "pyvenv.cfg").write_text(f"home = {base}\ninclude-system-site-packages = false\n")
+        (self._packages / "wall_jump.py").write_text(WALL_JUMP)
+        paths = [str(REPOSITORY), *(path for path in sys.path if path.endswith("site-packages"))]
+        (self._packages / "jump.pth").write_text("\n".join([*paths, "import wall_jump"]) + "\n")
+
+    def jump(self, seconds: int) -> None:
+        """Set the wall clock forward, or back."""
+        part = self._packages / "offset.part"
+        part.write_text(str(seconds))
+        part.replace(self._packages / "offset")
+
+
+@pytest.mark.parametrize("seconds", [7200, -7200])
+def test_a_jump_of_the_wall_clock_moves_no_deadline(
+    new_lab: Callable[[], Lab], tmp_path: Path, seconds: int
+) -> None:
+    """Under one guard, and under one that takes over after the jump: the job ends by its cap, neither sooner nor later."""
+    python = JumpingPython(tmp_path / "python")
+    labs = [new_lab(), new_lab()]
+    for lab in labs:
+        lab.gpulaunch = [str(python.path), "-m", "launcher.cli"]
+        lab.write_job()
+        assert lab.run("up", "--budget", SMALL_CAP, "--yes", "--detach").code == 0
+    started = [lab.await_state("running")["started_at"] for lab in labs]
+    labs[1].kill_guard()
+    python.jump(seconds)
+    after = [lab.status() for lab in labs]
+
+    assert [view["state"] for view in after] == ["running", "running"]
+    assert [view["started_at"] for view in after] == started
+    for lab in labs:
+        view = lab.await_state("gone")
+        assert view["outcome"] == "budget_reached"
+        assert SMALL_CAP_USED <= spent(view) <= Decimal(SMALL_CAP)
+        assert view["spend_confirmed"] is True
+
+
+def test_the_jump_reaches_every_process(lab: Lab, tmp_path: Path) -> None:
+    """The test above tests something: a job that is launched after the jump has the other time."""
+    python = JumpingPython(tmp_path / "python")
+    lab.gpulaunch = [str(python.path), "-m", "launcher.cli"]
+    lab.write_job(["true"])
+    python.jump(-365 * 86400)
+    view = lab.run("up", "--budget", "5", "--yes", "--json").document
+    year = view["created_at"][:4]
+    result = (lab.machine() / "result.json").read_text()
+
+    assert view["outcome"] == "finished"
+    assert f'"started_at": "{year}' in result
+    assert view["ended_at"][:4] == year

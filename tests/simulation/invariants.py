@@ -1,0 +1,269 @@
+"""What must hold in a simulated world at every step, computed from the cloud's own truth and never from our sums."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import limits
+from launcher.core.clock import AnchoredClock
+from launcher.core.money import CENT
+from launcher.outcome import State
+from launcher.views import spend_usd
+from providers.base import TAG_ATTEMPT, MachineState
+from providers.simulated.faults import Delayed, HangingDelete, StuckTeardown
+
+if TYPE_CHECKING:
+    from launcher.records import Attempt, Job
+    from providers.simulated.machine import SimMachine
+    from world import Launched, World
+
+# Sums of fractions of a second in binary floats differ in digits beyond this.
+DUST_USD = Decimal("0.000001")
+DUST_S = 0.001
+
+
+class ViolationError(AssertionError):
+    """An invariant is broken."""
+
+
+class Invariants:
+    """Holds one world against what was promised."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._attempts: dict[str, list[Attempt]] = {}
+        self.worst_share = Decimal(0)
+        """The largest bill so far, as a share of its cap."""
+        self.limits: Counter[str] = Counter()
+        """Machines that met a limit, by its name."""
+        self._excused: set[tuple[str, str]] = set()
+        self._orders_in_time: set[str] = set()
+
+    # What the journal says, as it was read last
+
+    def live_attempts(self) -> list[Attempt]:
+        """Attempts that were not seen gone."""
+        return [each for attempts in self._attempts.values() for each in attempts if each.state != State.GONE]
+
+    def machine_of(self, attempt: Attempt) -> SimMachine | None:
+        """The machine that was made for an attempt, in truth."""
+        return self._world.cloud.machine_of(attempt.token)
+
+    def made_s(self, attempt: Attempt) -> float:
+        """When the request of an attempt was frozen, on the cloud's axis."""
+        clock = self._world.clock
+        if not isinstance(clock, AnchoredClock):
+            return self._world.cloud.axis_s(attempt.created_at) - self._world.skew_s
+        at, monotonic = clock.anchor
+        return monotonic + (attempt.created_at - at).total_seconds()
+
+    # The checks
+
+    def check(self) -> None:
+        """Hold everything against everything. Raises ViolationError."""
+        world = self._world
+        world.cloud.settle()
+        for job_id, launched in world.jobs.items():
+            self._attempts[job_id] = world.journal.attempts(job_id)
+            for machine in world.cloud.machines(job_id):
+                if machine.state is not None:
+                    self._check_known(job_id, int(machine.intent.tags[TAG_ATTEMPT]), machine.id)
+                    self._check_lateness(machine, world.now_s)
+            self._check_money(launched)
+
+    def _check_money(self, launched: Launched) -> None:
+        """The bill never passes the cap, and the ledger is never below the bill."""
+        world, attempts = self._world, self._attempts[launched.job.id]
+        bill = world.cloud.bill(launched.job.id)
+        share = bill / launched.job.cap_usd
+        if bill > launched.job.cap_usd + DUST_USD:
+            self._require(
+                any(self._excuse(machine) for machine in world.cloud.machines(launched.job.id)),
+                f"{launched.job.id}: the bill is {bill:.6f}, the cap {launched.job.cap_usd}",
+            )
+        else:
+            self.worst_share = max(self.worst_share, share)
+        spend = spend_usd(attempts, world.clock.now())
+        self._require(spend >= bill - DUST_USD, f"{launched.job.id}: the ledger says {spend:.6f}, the bill {bill:.6f}")
+
+    def _check_known(self, job_id: str, number: int, machine_id: str) -> None:
+        """Nothing exists that the journal does not know as live."""
+        known = [each for each in self._attempts.get(job_id, []) if each.number == number]
+        self._require(bool(known), f"{machine_id} exists, and the journal does not know attempt {number} of {job_id}")
+        self._require(known[0].state != State.GONE, f"{machine_id} exists, and the journal says that it is gone")
+        self._require(
+            known[0].state != State.PLANNED, f"{machine_id} exists, and the journal does not know of its create call"
+        )
+
+    def _check_lateness(self, machine: SimMachine, end_s: float) -> None:
+        """Nothing exists after its hard deadline and what its cloud is late at worst."""
+        latest_s = self.latest_s(machine)
+        if end_s > latest_s + DUST_S:
+            self._require(
+                self._excuse(machine) is not None,
+                f"{machine.id} exists {end_s - latest_s:.1f} s after its hard deadline and the declared lateness",
+            )
+
+    def hard_s(self, machine: SimMachine) -> float:
+        """The hard deadline, on the cloud's axis.
+
+        It counts from the frozen request. Where the caller's clock is ahead, or a duration is counted from the moment
+        when the machine runs, it counts from the moment when the cloud began to make it: nothing is billed before.
+        """
+        attempt = next(each for each in self._attempts[machine.intent.job] if each.token == machine.intent.token)
+        from_s = self.made_s(attempt)
+        timer = self._world.cloud.shape.timer
+        if self._world.skew_s > 0 or (timer is not None and timer.counts_from_running):
+            from_s = max(from_s, machine.created_s)
+        return from_s + attempt.hard_after_s
+
+    def latest_s(self, machine: SimMachine) -> float:
+        """When nothing of it may be left, on the cloud's axis."""
+        return self.hard_s(machine) + self._world.cloud.shape.worst_lateness_s
+
+    # Limits
+
+    def _excuse(self, machine: SimMachine) -> str | None:
+        """The limit that explains why a machine is late, if one does; it is counted once."""
+        found = self._limit(machine)
+        if found is not None and (machine.id, found) not in self._excused:
+            self._excused.add((machine.id, found))
+            self.limits[found] += 1
+            self._world.tell(f"a limit: {machine.id}: {found}")
+        return found
+
+    def _limit(self, machine: SimMachine) -> str | None:
+        world = self._world
+        held = [fault for call, fault in world.faults.met if call.about == machine.id and call.name == "delete"]
+        if any(isinstance(fault, HangingDelete | StuckTeardown) for fault in held):
+            return limits.CLOUD_KEEPS_IT
+        if self._is_left_alone(machine):
+            timer = world.cloud.shape.timer
+            if machine.deadline_s is None:
+                return limits.NO_LAYER_LEFT
+            if timer is not None and not timer.ends_stopped and machine.state_reason == "switched off":
+                return limits.SWITCHED_OFF
+        return None
+
+    def _is_left_alone(self, machine: SimMachine) -> bool:
+        """The agent could not end it, and the guard could not either at the time when it was due."""
+        world = self._world
+        hard_s = self.hard_s(machine)
+        agent = machine.agent
+        if agent is not None and agent.ended_s <= hard_s and machine.state_reason != "switched off":
+            return False
+        until_s = machine.gone_s or world.now_s
+        from_s = hard_s - world.provider.poll_s
+        away = any(since_s < until_s and from_s < back_s for since_s, back_s in world.absent)
+        failing = any(from_s <= call.at_s <= until_s for call, _ in world.faults.met)
+        return away or failing
+
+    # At the end
+
+    def check_end(self) -> None:
+        """A guard was there until it had no more to do. Raises ViolationError."""
+        world = self._world
+        self.check()
+        self._require(not world.cloud.existing(), f"left behind: {world.cloud.existing()}")
+        self._require("Traceback" not in world.guard_said(), f"the guard met a bug:\n{world.guard_said()[-3000:]}")
+        for job_id, launched in world.jobs.items():
+            job = world.journal.job(job_id)
+            self._require(job.state == State.GONE, f"{job_id} is {job.state} at the end")
+            for machine in world.cloud.machines(job_id):
+                if machine.gone_s is not None:
+                    self._check_lateness(machine, machine.gone_s)
+            self._check_ledger(job, launched)
+            self._check_outcome(job, launched)
+
+    def _check_ledger(self, job: Job, launched: Launched) -> None:
+        """Confirmed means to the cent."""
+        world, attempts = self._world, self._attempts[job.id]
+        bill = world.cloud.bill(job.id)
+        spend = spend_usd(attempts, world.clock.now())
+        self._require(job.spend_usd == spend, f"{job.id} was closed with {job.spend_usd}, the ledger says {spend}")
+        if all(attempt.confirmed for attempt in attempts):
+            self._require(
+                spend - bill < CENT, f"{job.id}: confirmed, and the ledger says {spend:.6f}, the bill {bill:.6f}"
+            )
+
+    def _check_outcome(self, job: Job, launched: Launched) -> None:
+        """No job is stopped earlier than the policy says, and none that did well is told to have done otherwise."""
+        world = self._world
+        for machine in world.cloud.machines(job.id):
+            self._check_not_early(job, launched, machine)
+        if job.outcome == "finished":
+            agents = [each.agent for each in world.cloud.machines(job.id)]
+            done = any(agent is not None and agent.outcome == "finished" for agent in agents)
+            self._require(done, f"{job.id} is told to have finished, and has not")
+
+    def _check_not_early(self, job: Job, launched: Launched, machine: SimMachine) -> None:
+        """A machine that nothing befell lives until its training is done, or until its soft deadline."""
+        world = self._world
+        attempt = next(each for each in self._attempts[job.id] if each.token == machine.intent.token)
+        ended_s = next((at_s for at_s, state in machine.history if state is MachineState.STOPPING), None)
+        if ended_s is None or self._has_an_excuse(launched, machine):
+            return
+        agent = machine.agent
+        self._require(agent is not None, f"{machine.id} was ended before its agent was up")
+        assert agent is not None
+        early_s = max(-world.skew_s, 0.0)
+        soft_s = self.made_s(attempt) + attempt.soft_after_s - early_s
+        done_s = agent.up_s + (machine.script.finishes_after_s or math.inf)
+        self._require(
+            ended_s >= min(soft_s, done_s) - DUST_S,
+            f"{machine.id} was ended at {ended_s:.1f}, {min(soft_s, done_s) - ended_s:.1f} s too early",
+        )
+        if attempt.outcome in ("budget_reached", "duration_reached"):
+            self._require(ended_s >= soft_s - DUST_S, f"{machine.id}: {attempt.outcome} before the soft deadline")
+        if done_s < soft_s and machine.script.exit_code == 0 and attempt.outcome != "finished":
+            self._require(self._is_forgotten(machine), f"{machine.id} finished, and the journal says {attempt.outcome}")
+
+    def _is_forgotten(self, machine: SimMachine) -> bool:
+        """The guard was away until the cloud had forgotten the machine, and its console with it."""
+        world = self._world
+        attempt = next(each for each in self._attempts[machine.intent.job] if each.token == machine.intent.token)
+        seen_s = self.made_s(attempt) + ((attempt.observed_at or attempt.created_at) - attempt.created_at).total_seconds()
+        forgotten = machine.gone_s is not None and seen_s - machine.gone_s > world.cloud.shape.evidence_s
+        if forgotten:
+            self.limits[limits.FORGOTTEN] += 1
+        return forgotten
+
+    def _has_an_excuse(self, launched: Launched, machine: SimMachine) -> bool:
+        """Something befell it that ends a machine by the policy's own rules."""
+        script = machine.script
+        cut = script.network_cut_s
+        delayed = any(
+            isinstance(fault, Delayed) and call.about == machine.intent.token for call, fault in self._world.faults.met
+        )
+        return (
+            bool(launched.excuses)
+            or launched.cancelled
+            or not script.boots
+            or script.agent_dies_after_s is not None
+            or machine.state_reason == "PREEMPTED"
+            or (cut is not None and cut[1] - cut[0] > 300)
+            or (cut is not None and cut[0] < 120)
+            or delayed
+        )
+
+    def usable_shares(self) -> list[tuple[str, float]]:
+        """(shape, share of the cap that was usable time) of each job on demand at $5 that met its cap."""
+        world, found = self._world, []
+        for job_id, launched in world.jobs.items():
+            machines = world.cloud.machines(job_id)
+            if launched.plan.spot or launched.job.cap_usd != 5 or launched.plan.grace_s != 60 or len(machines) != 1:
+                continue
+            attempt = self._attempts[job_id][-1]
+            if attempt.outcome == "budget_reached" and attempt.reason == "CAP" and machines[0].compute:
+                terms = launched.offer_plan.terms
+                usable_s = self.made_s(attempt) + attempt.soft_after_s - machines[0].compute[0][0]
+                left_usd = float(launched.job.cap_usd - terms.one_time_usd - terms.egress_usd)
+                found.append((world.cloud.shape.name, usable_s / 3600 * float(terms.rate_usd_per_hour) / left_usd))
+        return found
+
+    def _require(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise ViolationError(what)
