@@ -56,7 +56,7 @@ def report(*, job: str, form: str | None, output: Path | None) -> int:
 
 
 def _document(state: Context, name_or_id: str) -> dict[str, Any]:
-    from launcher.report import make_report
+    from launcher.report.document import make_report
 
     job = state.journal.find(name_or_id)
     attempts, events = state.journal.attempts(job.id), state.journal.events(job.id)
@@ -66,7 +66,7 @@ def _document(state: Context, name_or_id: str) -> dict[str, Any]:
 def _rendered(document: dict[str, Any], form: str) -> str:
     if form == "json":
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    from launcher.report_page import to_html, to_markdown
+    from launcher.report.page import to_html, to_markdown
 
     return to_html(document) if form == "html" else to_markdown(document)
 

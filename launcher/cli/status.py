@@ -10,8 +10,8 @@ import click
 from launcher.cli.screen import ending, metric_line, money, put, put_json, say, table
 from launcher.cli.state import Context, await_first_look, ensure_guards, open_state_if_any
 from launcher.core.errors import Exit, UsageError
-from launcher.forecast_text import forecast_remark, other_notes
 from launcher.outcome import State
+from launcher.report.forecast_text import forecast_remark, other_notes
 from launcher.views import job_exit_code, job_view
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from launcher.cli.follow import Signals
 from launcher.cli.screen import duration, ending, metric_line, money, put, say
 from launcher.cli.state import Context, ensure_guards, wait_until
 from launcher.core.money import CENT
-from launcher.forecast_text import forecast_remark, other_notes
 from launcher.outcome import State
-from launcher.plain_text import plain
-from launcher.report_metrics import number, series
+from launcher.report.forecast_text import forecast_remark, other_notes
+from launcher.report.metrics import number, series
+from launcher.report.plain_text import plain
 from launcher.views import job_view
 
 if TYPE_CHECKING:

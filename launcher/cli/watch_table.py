@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from launcher.chart import ASCII_LEVELS, BLOCKS, bar, sparkline
 from launcher.cli.screen import ending, metric_line, money
 from launcher.core.errors import Exit
 from launcher.outcome import State, exit_code
-from launcher.plain_text import plain
+from launcher.report.chart import ASCII_LEVELS, BLOCKS, bar, sparkline
+from launcher.report.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,7 +11,7 @@ from makers import START, make_attempt, make_job, make_offer, make_spec
 from launcher.cli.follow import describe
 from launcher.journal import Event
 from launcher.outcome import State
-from launcher.report import make_report
+from launcher.report.document import make_report
 from providers.base import Intent, Offer
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.chart import ASCII_LEVELS, bar, dollar_chart, sparkline
+from launcher.report.chart import ASCII_LEVELS, bar, dollar_chart, sparkline
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 

@@ -10,10 +10,10 @@ import pytest
 from makers import START, make_attempt, make_job
 
 from launcher.agent.forecast import Forecast
-from launcher.ending_text import OUTCOMES, ending_words
-from launcher.forecast_text import AGENT_NOTE, forecast_remark, other_notes
 from launcher.outcome import Outcome, State
-from launcher.plain_text import plain
+from launcher.report.ending_text import OUTCOMES, ending_words
+from launcher.report.forecast_text import AGENT_NOTE, forecast_remark, other_notes
+from launcher.report.plain_text import plain
 
 NOW = START + timedelta(minutes=10)
 PROGRESS = {

@@ -17,7 +17,7 @@ from report_makers import NOW, a_beat, evil_report, gone, made, report_of
 from launcher.job import EarlyStop
 from launcher.journal import Event
 from launcher.outcome import State
-from launcher.report_page import sections, to_html, to_markdown
+from launcher.report.page import sections, to_html, to_markdown
 from providers.base import OneTimeCost, RatePart
 from providers.local.offers import rate_part
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 from report_makers import evil_report, gone, made, report_of
 
-from launcher.report_page import escape_markdown, sections, to_html, to_markdown
+from launcher.report.page import escape_markdown, sections, to_html, to_markdown
 
 
 def test_no_text_breaks_a_markdown_table() -> None:

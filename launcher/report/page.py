@@ -13,10 +13,10 @@ from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 
-from launcher.chart import dollar_chart
 from launcher.core.money import usd_text
-from launcher.plain_text import plain
-from launcher.report_metrics import number
+from launcher.report.chart import dollar_chart
+from launcher.report.metrics import number
+from launcher.report.plain_text import plain
 
 # Where Markdown (CommonMark, and GitHub's tables) could read a meaning into plain text. An underscore inside a word has
 # none, and most metrics have one; nor has a dollar sign before a digit.

@@ -1,6 +1,6 @@
 """What happened to one job, as one document: what ran where, how it ended, what it cost, what it learned. Pure.
 
-docs/report.md describes each field; fields are only added. launcher/report_page.py turns the document into pages.
+docs/report.md describes each field; fields are only added. launcher/report/page.py turns the document into pages.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import msgspec
 
 from launcher.core.clock import rfc3339
 from launcher.core.money import SECONDS_PER_HOUR, usd_json
-from launcher.ending_text import ending_words
 from launcher.outcome import State
-from launcher.report_energy import energy, gpu_readings
-from launcher.report_metrics import metrics
+from launcher.report.ending_text import ending_words
+from launcher.report.energy import energy, gpu_readings
+from launcher.report.metrics import metrics
 from launcher.views import spend_usd
 from providers.base import Intent
 
