@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 SAVE_BEAT_S = 5.0
 # An unconfirmed delete is repeated before waiting for it has cost this much.
 DELETE_AGAIN_USD = Decimal("0.001")
+# What is known to a tenth of a cent is confirmed: a job of several attempts is still known to the cent.
+CONFIRMED_USD = CENT / 10
 # A gap in the readings of a console, beyond which silence before the gap proves nothing: the laptop slept, or the
 # cloud's API was down.
 GAP_S = 60.0
@@ -288,7 +290,7 @@ def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attemp
         ended_at, billed_s, compute_usd = evidence.billing_ended_at, evidence.billed_s, evidence.compute_usd
         stood_s = Decimal(max((gone_at - ended_at).total_seconds(), 0.0))
         unsure_usd = stood_s * per_second(attempt.standing_usd_per_hour) + attempt.egress_usd
-        confirmed = unsure_usd < CENT / 2 and (compute_usd is not None or not attempt.spot)
+        confirmed = unsure_usd < CONFIRMED_USD and (compute_usd is not None or not attempt.spot)
     elif evidence is not None and evidence.billed_s is not None:
         ended_at, billed_s = gone_at, evidence.billed_s
     else:

@@ -23,6 +23,7 @@ NOTICE_S = 25.0
 GRACE_SHARE = 0.8
 """Of the notice: the rest is for the last checkpoints and the result."""
 DRAIN_S = 2.0
+NOTE_KEY = 30
 RESERVE_BYTES = 1 << 16
 """Set aside at the start, so that the result can be written to a disk that has become full."""
 
@@ -35,6 +36,7 @@ class Run:
         self.folder = Path(folder).absolute()
         self.deadlines = deadlines.Deadlines(orders, origin)
         self.notes: dict[str, str] = {}
+        self.told: set[str] = set()
         self.state = "booting"
         self.outcome: tuple[str, str] | None = None
         self.exit_code: int | None = None
@@ -176,7 +178,8 @@ class Run:
 
     def say(self, text: str) -> None:
         """A line of our own in the training's log."""
-        self.output.write(f"gpulaunch: {text}\n".encode(errors="replace"))
+        start = "\n" if self.output.rest else ""
+        self.output.write(f"{start}gpulaunch: {text}\n".encode(errors="replace"))
 
     def report(self) -> dict[str, Any]:
         """What is known of the run, for heartbeats and the result."""
@@ -195,7 +198,13 @@ class Run:
         """One heartbeat, now."""
         self.next_beat = self.deadlines.age_s() + self.orders["heartbeat_s"]
         own = {"state": self.state, "pid": self.training.group, "output_age_s": round(self.output.quiet_s(), 1)}
-        self.console.beat({**self.report(), **own})
+        report = self.report()
+        for note in report["notes"]:
+            # Once each, into the log too; the figures in a note change, its first words do not.
+            if note[:NOTE_KEY] not in self.told:
+                self.told.add(note[:NOTE_KEY])
+                self.say(note)
+        self.console.beat({**report, **own})
 
     def beat_if_due(self) -> None:
         """A heartbeat, unless the last is still fresh."""

@@ -12,6 +12,7 @@ from launcher import guard_process
 from launcher.cli.screen import duration, is_smart, metric_line, money, say
 from launcher.core.errors import Exit
 from launcher.outcome import State
+from launcher.report.forecast_text import forecast_remark, other_notes
 from launcher.views import job_view
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Viewer:
         self._seen = 0
         self._line = ""
         self._plain_due = 0.0
+        self._warned = False
+        self._noted: set[str] = set()
         self._guard_check_due = 0.0
 
     def until_accepted(self) -> Exit | None:
@@ -135,7 +138,16 @@ class Viewer:
     def _show_progress(self, job: Job) -> None:
         if self._quiet:
             return
-        view = job_view(job, self._state.journal.attempts(job.id), self._state.clock.now())
+        now, attempts = self._state.clock.now(), self._state.journal.attempts(job.id)
+        view = job_view(job, attempts, now)
+        remark = forecast_remark(job, attempts, now)
+        if remark and not self._warned:
+            self._warned = True
+            self._say(f"{job.name}: {remark}")
+        for note in other_notes(view["notes"]):
+            if note not in self._noted:
+                self._noted.add(note)
+                self._say(f"{job.name}: {note}")
         line = f"{money(view['spend_usd'])} of {money(view['cap_usd'])}, {duration(view['billed_s'])}"
         metrics = metric_line(view)
         line += f", {metrics}" if metrics else ""

@@ -84,9 +84,9 @@ def _place(place: Document) -> str:
         place["region"][:16],
         buy,
         _rate(place["usd_per_hour"]) if place["usd_per_hour"] else "",
-        _range(place["hours_low"], place["hours_high"]) if place["fits"] else "does not fit",
+        _range(place["hours_low"], place["hours_high"]) if place["fits"] else "too large",
         _range(place["usd_low"], place["usd_high"]) if place["fits"] else "",
-    )
+    ).rstrip()
 
 
 def _rate(usd_per_hour: str) -> str:

@@ -26,13 +26,15 @@ import json, os, re, signal, sys, types
 
 class Watch:
     def __init__(self, orders, workdir, folder):
-        self.seen, self.said, self.orders = 0, None, orders
+        self.seen, self.said, self.orders, self.notes = 0, None, orders, []
 
     def lines(self, lines, age_s):
         self.seen += len(lines)
         for line in lines:
             if line.startswith("verdict "):
                 self.said = tuple(line.split()[1:])
+            if line.startswith("note "):
+                self.notes = [line[5:]]
             if line == "raise":
                 raise ValueError("a fault for the test")
             if line.startswith("hang"):
@@ -50,7 +52,7 @@ class Watch:
         return self.said
 
     def report(self):
-        return {"metrics": {"lines": self.seen}, "notes": ["watched"]}
+        return {"metrics": {"lines": self.seen}, "notes": self.notes}
 
 def jumped():
     try:

@@ -47,6 +47,23 @@ def escaped_pid(agent: Agent) -> int:
     return int(agent.output().split()[1])
 
 
+def test_a_note_is_told_once_in_the_log(tmp_path: Path) -> None:
+    """What the user must know stands in the log, once, however often its figures change."""
+    command = """
+import time
+print("note the training will not be done in time: 1 h", flush=True)
+for hours in range(2, 6):
+    time.sleep(0.3)
+    print(f"note the training will not be done in time: {hours} h", flush=True)
+"""
+    with Agent(tmp_path, python(command), heartbeat_s=0.1) as agent:
+        result = agent.finish()
+
+    told = [line for line in agent.output().decode().splitlines() if line.startswith("gpulaunch: ")]
+    assert ["the training will not be done in time"] == [line[11:].split(":")[0] for line in told]
+    assert ["the training will not be done in time: 5 h"] == result["notes"]
+
+
 def test_a_training_that_finishes(tmp_path: Path) -> None:
     """Exit code 0 is `finished`, and the result says what happened and when."""
     with Agent(tmp_path, python("import sys; print('out'); print('err', file=sys.stderr)")) as agent:
@@ -63,7 +80,7 @@ def test_a_training_that_finishes(tmp_path: Path) -> None:
 
 def test_states_and_the_last_heartbeat(tmp_path: Path) -> None:
     """Each change of state is told, and the last heartbeat has the result's outcome."""
-    with Agent(tmp_path, python("print('hello')")) as agent:
+    with Agent(tmp_path, python("print('note watched')")) as agent:
         result = agent.finish()
         last = agent.beats()[-1]
 
@@ -279,7 +296,8 @@ def test_sigterm_to_the_agent_is_a_shutdown(tmp_path: Path) -> None:
         result = agent.finish()
 
     assert (result["outcome"], result["reason"], result["exit_code"]) == ("preempted", "SHUTDOWN_SIGNAL", 0)
-    assert agent.output() == b"ready\nsaved\n"
+    told = [line for line in agent.output().splitlines() if line]
+    assert told == [b"ready", b"gpulaunch: the machine was told to shut down", b"saved"]
 
 
 def test_a_shutdown_shortens_a_long_grace(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from providers.base import MachineState
 from providers.simulated.faults import HangingDelete
 
 if TYPE_CHECKING:
+    from world import World
+
     from launcher.records import Attempt
     from providers.simulated.machine import SimMachine
-    from world import World
 
 # Silence counts only while the console is read without a gap; reading it once a minute is enough for that.
 SILENT_POLL_S = 60.0

@@ -11,8 +11,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from invariants import ViolationError
-from launcher.core.errors import StateError
-from providers.simulated.faults import SimulatedCrash
 from scenario import FOR_EVER_S, HOUR_S, Event, Scenario, draw
 from world import World, light_boot_data
 
@@ -59,7 +57,7 @@ def run(seed: int, *, database: sqlite3.Connection | None = None, say: Callable[
     with light_boot_data():
         try:
             _live(world, scenario)
-        except Exception as error:  # noqa: BLE001 - whatever breaks is a finding, with its seed
+        except Exception as error:
             result.violation = f"{type(error).__name__}: {error}"
             world.tell(f"VIOLATION: {error}")
             if say is not None and not isinstance(error, ViolationError):
@@ -109,11 +107,7 @@ class _Queue:
 
 
 def _up(world: World, scenario: Scenario, index: int, queue: _Queue) -> None:
-    try:
-        launched = world.launch(scenario.jobs[index])
-    except (SimulatedCrash, StateError):  # `up` died before or right after it wrote the job down
-        world.tell(f"up {scenario.jobs[index].name} dies")
-        launched = None
+    launched = world.launch(scenario.jobs[index])
     if launched is None:
         return
     ends = launched.offer_plan.deadlines

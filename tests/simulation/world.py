@@ -13,28 +13,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import calm
 import msgspec
 from crashing_journal import CrashingJournal, empty_database
 from invariants import Invariants
+from scenario import JobPlan
+
 from launcher import boot
 from launcher.agent import heartbeat
 from launcher.core.clock import VirtualClock
 from launcher.core.errors import GpulaunchError, StateError
 from launcher.guard import Guard
 from launcher.job import Checkpoints, JobSpec, Resources, spec_to_json
-from launcher.outcome import State
 from launcher.plan import Plan, make_plan
-from launcher.records import Attempt, Job
+from launcher.records import Job
 from providers.base import Backstop, Intent, MachineState, Offer, OfferRequest
 from providers.simulated.cloud import SimulatedCloud
 from providers.simulated.faults import Call, Fault, Faults, SimulatedCrash
 from providers.simulated.offers import offers
 from providers.simulated.provider import SimulatedProvider
 from providers.simulated.script import Script
-from scenario import JobPlan
 
 if TYPE_CHECKING:
     import sqlite3
@@ -193,8 +193,16 @@ class World:
             owner=OWNER,
         )
         launched = Launched(job=job, plan=plan, spec=spec, offer_plan=made, started_s=self.now_s)
-        self.journal.add_job(job, now=job.created_at)
         self.jobs[job.id] = launched
+        try:
+            self.journal.add_job(job, now=job.created_at)
+        except (SimulatedCrash, StateError) as error:
+            self.tell(f"up {plan.name} dies: {error}")
+            launched.launcher_alive = False
+            launched.excuses.add("launcher dies")
+            if all(job.id != each.id for each in self.journal.jobs()):
+                del self.jobs[job.id]
+                return None
         self.tell(
             f"up {plan.name}: cap {plan.cap_usd}, {made.offer.region} spot={made.offer.spot} rate "
             f"{made.rate_usd_per_hour:.4f}, soft {made.deadlines.soft_after_s:.0f} hard {made.deadlines.hard_after_s:.0f}"
@@ -223,7 +231,7 @@ class World:
     # What befalls the laptop
 
     def kill_guard(self, pause_s: float) -> None:
-        """kill -9 of the guard between two looks; another is started after the pause."""
+        """Kill -9 of the guard between two looks; another is started after the pause."""
         if self.guard is not None:
             self.faults.injected["GuardKilled" if pause_s < FAR_S else "GuardGoneForEver"] += 1
             self._guard_dies(pause_s)

@@ -22,7 +22,6 @@ from providers.base import (
     Backstop,
     Billing,
     Intent,
-    InvalidRequest,
     Machine,
     MachineNotFound,
     MachineState,
@@ -54,6 +53,8 @@ class Box:
     deleted_at: datetime | None = None
     taken_at: datetime | None = None
     """When the cloud takes it back: a preemption."""
+    last_word: dict[str, Any] | None = None
+    """What the agent says then, if it gets a notice."""
     finishes_at: datetime | None = None
     silent: bool = False
 
@@ -100,6 +101,8 @@ class ScriptedProvider:
             if box.finishes_at is not None and now >= box.finishes_at:
                 box.beat = {"state": "ended", "outcome": "finished", "reason": "EXIT_0", "exit_code": 0}
             ends = [at for at in (self._ordered(box), box.taken_at, self._deadline(box)) if at is not None]
+            if box.taken_at is not None and now >= box.taken_at:
+                box.beat = box.last_word or box.beat
             if ends and now >= min(ends):
                 self.buried[box.id] = (self.boxes.pop(box.id), min(ends))
 
@@ -139,7 +142,7 @@ class ScriptedProvider:
         self._enter("create", intent.token)
         name = f"m-{intent.token}"
         if name in self.buried:
-            raise InvalidRequest(f"{name} has lived and is gone.", code="IdempotentInstanceTerminated")
+            raise MachineNotFound(f"{name} has lived and is gone.", machine=self._evidence(name))
         if name not in self.boxes:
             assert not [box for box in self.boxes.values() if box.intent.job == intent.job], "two machines at once"
             now = self.clock.now()

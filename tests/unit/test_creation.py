@@ -178,8 +178,10 @@ def test_a_fault_of_our_own_in_the_call_is_an_unknown_fate(bench: Bench) -> None
     assert (State.CREATING, 1) == (bench.attempt.state, len(bench.journal.attempts(bench.job.id)))
 
 
-def test_a_machine_that_lived_and_died_unseen_is_paid_for(bench: Bench) -> None:
+@pytest.mark.parametrize("evidence", [True, False])
+def test_a_machine_that_lived_and_died_unseen_is_paid_for(bench: Bench, evidence: bool) -> None:
     """The guard died in the call; when the next one comes the machine has met its deadline. It cost money."""
+    bench.provider.keeps_evidence = evidence
     bench.provider.after = fails("create", AmbiguousOutcome("No answer."))
     bench.add(make_job(offers=OFFERS))
     bench.tick()
@@ -190,7 +192,7 @@ def test_a_machine_that_lived_and_died_unseen_is_paid_for(bench: Bench) -> None:
     assert {} == bench.provider.boxes
     assert bench.provider.cost_usd() > 4
     assert bench.provider.cost_usd() <= bench.spend_usd() <= bench.job.cap_usd
-    assert not bench.journal.attempts("j-tiny")[0].confirmed
+    assert evidence == bench.journal.attempts("j-tiny")[0].confirmed
 
 
 def test_replays_are_not_hurried(bench: Bench) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from makers import make_job, make_offer, make_spec
-from scripted import DEATH_S, Bench
+from scripted import Bench
 
-from launcher.core.clock import AnchoredClock
-from launcher.core.errors import JournalDamaged, StateError
-from launcher.guard import Guard
-from launcher.journal import Journal, ReplacedError
 from launcher.outcome import State
-from launcher.policy import AGENT_TIMEOUT_S
-from providers.base import AuthError, MachineState, ProviderUnavailable
+from providers.base import MachineState, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +136,39 @@ def test_a_restarted_guard_goes_on(bench: Bench) -> None:
     assert (State.RUNNING, box) == (bench.attempt.state, bench.box)
 
 
+def test_two_jobs_are_two_machines(bench: Bench) -> None:
+    """One guard, one listing for each look, each with its own end."""
+    bench.provider.training_s = 300.0
+    bench.add(make_job("one"))
+    bench.add(make_job("two", spec=make_spec(name="two", max_duration_s=120.0)))
+    bench.run()
+
+    assert ("finished", "duration_reached") == (bench.journal.find("one").outcome, bench.journal.find("two").outcome)
+
+
+def test_heartbeats_are_written_down_now_and_then(bench: Bench) -> None:
+    """`status` shows them; the disk does not get one line for each."""
+    bench.provider.poll_s = bench.provider.heartbeat_s = 1.0
+    bench.started()
+    before = bench.attempt.beat_seq
+    bench.tick(30)
+
+    assert before < bench.attempt.beat_seq
+    assert bench.box.seq - bench.attempt.beat_seq <= 6
+
+
+def test_the_console_is_read_at_its_own_pace(bench: Bench) -> None:
+    """Slower than the looks, but always once more when the machine is gone."""
+    bench.provider.heartbeat_s = 100.0
+    box = bench.started()
+    bench.tick(30)
+    assert 4 == bench.count("heartbeat")
+
+    box.deleted_at = bench.clock.now()
+    bench.tick(2)
+    assert 5 == bench.count("heartbeat")
+
+
 # Gone is what was seen gone
 
 
@@ -235,105 +264,9 @@ def test_the_pauses_between_deletes_grow_and_are_bounded(bench: Bench) -> None:
     cancel(bench)
     bench.tick(120)
 
-    pauses = [after - before for before, after in zip(ordered_at, ordered_at[1:], strict=False)]
+    pauses = [after - before for before, after in itertools.pairwise(ordered_at)]
     assert pauses == sorted(pauses)
     assert (bench.provider.poll_s, 60.0) == (pauses[0], pauses[-1])
-
-
-# Silence
-
-
-def test_a_silent_agent_is_given_up(bench: Bench) -> None:
-    """Its console can be read, and says nothing new."""
-    bench.started().silent = True
-    since = bench.clock.monotonic()
-    while bench.attempt.state == State.RUNNING:
-        bench.tick()
-
-    assert ("agent_lost", "NO_HEARTBEAT") == (bench.attempt.outcome, bench.attempt.reason)
-    assert AGENT_TIMEOUT_S <= bench.clock.monotonic() - since <= AGENT_TIMEOUT_S + 4 * bench.provider.poll_s
-
-
-def test_a_machine_that_never_speaks_is_given_up(bench: Bench) -> None:
-    """Its boot has failed."""
-    bench.provider.after = lambda call, subject: setattr(bench.box, "beat", None) if call == "create" else None
-    bench.add()
-    bench.run()
-
-    assert ("agent_lost", "BOOT_TIMEOUT") == (bench.job.outcome, bench.job.reason)
-    assert bench.provider.cost_usd() < 1
-
-
-def test_a_machine_that_booted_while_no_guard_lived_goes_on(bench: Bench) -> None:
-    """The guard comes back long after the time that a boot may take, and reads that the training runs."""
-    box_made = bench.provider.after
-    bench.provider.after = lambda call, subject: setattr(bench.box, "beat", None) if call == "create" else None
-    bench.add()
-    bench.tick()
-    bench.provider.after = box_made
-    assert State.BOOTING == bench.attempt.state
-
-    bench.clock.advance(1000)
-    bench.box.beat = {"state": "running"}
-    bench.restart()
-    bench.tick(2)
-
-    assert State.RUNNING == bench.attempt.state
-
-
-@pytest.mark.parametrize("error", [DOWN, AuthError("Not allowed.")])
-def test_a_console_that_cannot_be_read_is_not_silence(bench: Bench, error: Exception) -> None:
-    """Hours of it: the machine lives, and its deadline holds."""
-    bench.started()
-    bench.provider.before = failing(error, "heartbeat")
-    bench.tick(360)
-    assert State.RUNNING == bench.attempt.state
-
-    bench.run()
-    assert "budget_reached" == bench.job.outcome
-
-
-def test_a_suspended_laptop_is_not_silence(bench: Bench) -> None:
-    """The first reading after the gap shows no news yet: silence counts from there."""
-    box = bench.started()
-    box.silent = True
-    bench.clock.suspend(HOUR_S)
-    bench.tick(3)
-    assert State.RUNNING == bench.attempt.state
-
-    box.silent = False
-    bench.tick(100)
-    assert State.RUNNING == bench.attempt.state
-
-
-def test_after_a_suspended_night_what_is_due_ends_first_thing(bench: Bench) -> None:
-    """One look, one order."""
-    bench.started()
-    bench.clock.suspend(12 * HOUR_S)
-    assert 0 == bench.count("delete")
-
-    bench.guard.tick()
-
-    assert (1, State.DELETING, "budget_reached") == (bench.count("delete"), bench.attempt.state, bench.attempt.outcome)
-
-
-@pytest.mark.parametrize("step_s", [2 * HOUR_S, -2 * HOUR_S])
-def test_a_step_of_the_wall_clock_moves_no_deadline(bench: Bench, step_s: float) -> None:
-    """Two hours forward end nothing early, two hours back let nothing live longer."""
-    system = bench.clock
-    anchored = AnchoredClock(system)
-    bench.guard = Guard(bench.writer, bench.provider, anchored, launcher_alive=lambda job: True)
-    bench.provider.clock = anchored  # type: ignore[assignment]
-    bench.started()
-    since = system.monotonic() - 2 * bench.provider.poll_s
-    deadline_s = bench.attempt.hard_after_s
-
-    system.step(step_s)
-    bench.run()
-
-    assert "budget_reached" == bench.job.outcome
-    assert bench.lived_s() == pytest.approx(deadline_s + DEATH_S, abs=0.1)
-    assert since < system.monotonic()
 
 
 # The bill
@@ -384,216 +317,3 @@ def test_a_stopped_machine_is_deleted(bench: Bench) -> None:
     bench.tick()
 
     assert (State.DELETING, "AGENT_DEAD", 1) == (bench.attempt.state, bench.attempt.reason, bench.count("delete"))
-
-
-# Faults of our own
-
-
-def test_a_replaced_guard_touches_nothing(bench: Bench) -> None:
-    """Another guard has taken over: this one stops before its next effect."""
-    bench.started()
-    cancel(bench)
-    old = bench.guard
-    bench.journal.writer(bench.writer.account, 2)
-    before = (bench.count("delete"), bench.count("create"))
-
-    with pytest.raises(ReplacedError):
-        old.tick()
-    with pytest.raises(ReplacedError):
-        old.run()
-
-    assert before == (bench.count("delete"), bench.count("create"))
-    assert State.RUNNING == bench.attempt.state
-
-
-def test_a_replaced_guard_makes_nothing(bench: Bench) -> None:
-    """Not even what it had planned."""
-    bench.add()
-    bench.journal.writer(bench.writer.account, 2)
-
-    with pytest.raises(ReplacedError):
-        bench.guard.tick()
-
-    assert {} == bench.provider.boxes
-
-
-@pytest.mark.parametrize("call", ["get", "heartbeat", "create", "delete"])
-def test_a_fault_with_one_job_does_not_stop_the_others(bench: Bench, call: str) -> None:
-    """It is told in that job's events, and the others are watched on."""
-    bench.provider.training_s = 300.0
-    bench.provider.hidden = True
-
-    def script(called: str, subject: str) -> None:
-        if called == call and "bad" in subject:
-            raise ZeroDivisionError("a fault of our own")
-
-    bench.provider.before = script
-    bench.add(make_job("bad"))
-    bench.add(make_job("good"))
-    for _ in range(100):
-        bench.tick()
-
-    good, bad = bench.journal.find("good"), bench.journal.find("bad")
-    assert ("finished", State.GONE) == (good.outcome, good.state)
-    assert State.GONE != bad.state
-    assert "ZeroDivisionError" in next(
-        event.data["error"] for event in bench.journal.events(bad.id) if event.kind == "guard_error"
-    )
-
-
-def test_a_fault_in_the_listing_stops_no_watch(bench: Bench) -> None:
-    """Each machine is then asked for by its name."""
-    bench.started()
-    bench.provider.before = failing(ZeroDivisionError("a fault of our own"), "list")
-    bench.run()
-
-    assert "budget_reached" == bench.job.outcome
-    assert bench.provider.cost_usd() <= bench.job.cap_usd
-
-
-def test_a_job_that_cannot_be_ended_is_not_tried_in_a_tight_loop(bench: Bench) -> None:
-    """Its deadline has passed, and a fault of our own stands in the way: the looks keep their usual pause."""
-    bench.started()
-    bench.provider.before = failing(ZeroDivisionError("a fault of our own"), "list", "get")
-    bench.clock.suspend(12 * HOUR_S)
-
-    assert bench.provider.poll_s == bench.guard.tick()
-
-
-class FullDisk(Journal):
-    """A journal whose disk can fill up: nothing more can be written, what is there can be read."""
-
-    full = False
-
-    def _transaction(self) -> Any:
-        if self.full:
-            raise StateError("The state folder cannot be used: database or disk is full.")
-        return super()._transaction()
-
-
-def test_a_full_disk_does_not_stop_a_delete(bench: Bench) -> None:
-    """The order never waits for the journal; what could not be written is written when there is room again."""
-    bench.restart(FullDisk)
-    bench.started()
-    bench.journal.full = True  # type: ignore[attr-defined]
-    bench.clock.advance(6 * HOUR_S)
-    with pytest.raises(StateError):
-        bench.guard.tick()
-    assert bench.box.deleted_at is not None
-
-    bench.journal.full = False  # type: ignore[attr-defined]
-    bench.run()
-    assert ("budget_reached", {}) == (bench.job.outcome, bench.provider.boxes)
-
-
-def test_a_guard_lives_through_a_full_disk(bench: Bench) -> None:
-    """It goes on looking, with its usual pauses, and ends what is due."""
-    bench.restart(FullDisk)
-    bench.started()
-    bench.journal.full = True  # type: ignore[attr-defined]
-    orders = []
-
-    def script(call: str, subject: str) -> None:
-        if call == "delete":
-            orders.append(bench.clock.monotonic())
-            bench.journal.full = len(orders) < 5  # type: ignore[attr-defined]
-
-    bench.provider.before = script
-    bench.provider.delete_works = False
-    bench.provider.after = lambda call, subject: setattr(bench.provider, "delete_works", len(orders) >= 5)
-    bench.guard.run()
-
-    assert "budget_reached" == bench.job.outcome
-    assert all(later - earlier >= bench.provider.poll_s for earlier, later in zip(orders, orders[1:], strict=False))
-
-
-def test_a_full_disk_blocks_a_create(bench: Bench) -> None:
-    """Nothing is made that was not written down first."""
-    bench.restart(FullDisk)
-    bench.add()
-    bench.journal.full = True  # type: ignore[attr-defined]
-    with pytest.raises(StateError):
-        bench.guard.tick()
-
-    assert 0 == bench.count("create")
-
-
-def test_a_delete_that_fails_while_the_disk_is_full_is_tried_again(bench: Bench) -> None:
-    """Two troubles at once."""
-    bench.restart(FullDisk)
-    bench.started()
-    bench.journal.full = True  # type: ignore[attr-defined]
-    bench.provider.before = failing(DOWN, "delete")
-    bench.clock.advance(6 * HOUR_S)
-    with pytest.raises(StateError):
-        bench.guard.tick()
-
-    bench.provider.before = fine
-    bench.journal.full = False  # type: ignore[attr-defined]
-    bench.run()
-    assert ("budget_reached", {}) == (bench.job.outcome, bench.provider.boxes)
-
-
-def test_a_damaged_journal_ends_the_guard_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file was moved aside: what this guard would write now would go into another job's journal."""
-    bench.started()
-    damage = JournalDamaged("The journal was damaged.")
-
-    def damaged(job_id: str) -> None:
-        raise damage
-
-    monkeypatch.setattr(bench.journal, "attempts", damaged)
-    ticked = bench.journal.ticks(bench.writer.account)
-
-    with pytest.raises(JournalDamaged):
-        bench.guard.run()
-    assert ticked == bench.journal.ticks(bench.writer.account)
-
-
-def test_a_job_that_ends_while_a_note_of_it_cannot_be_written_is_still_watched(bench: Bench) -> None:
-    """A fault of our own and a full disk at once are told on the console, and the next look comes."""
-    bench.restart(FullDisk)
-    bench.started()
-    bench.journal.full = True  # type: ignore[attr-defined]
-    bench.provider.before = failing(ZeroDivisionError("a fault of our own"), "get")
-    bench.provider.hidden = True
-    with pytest.raises(StateError):
-        bench.guard.tick()
-
-    bench.journal.full = False  # type: ignore[attr-defined]
-    bench.provider.before = fine
-    bench.tick()
-    assert State.RUNNING == bench.attempt.state
-
-
-def test_two_jobs_are_two_machines(bench: Bench) -> None:
-    """One guard, one listing for each look, each with its own end."""
-    bench.provider.training_s = 300.0
-    bench.add(make_job("one"))
-    bench.add(make_job("two", spec=make_spec(name="two", max_duration_s=120.0)))
-    bench.run()
-
-    assert ("finished", "duration_reached") == (bench.journal.find("one").outcome, bench.journal.find("two").outcome)
-
-
-def test_heartbeats_are_written_down_now_and_then(bench: Bench) -> None:
-    """`status` shows them; the disk does not get one line for each."""
-    bench.provider.poll_s = bench.provider.heartbeat_s = 1.0
-    bench.started()
-    before = bench.attempt.beat_seq
-    bench.tick(30)
-
-    assert before < bench.attempt.beat_seq
-    assert bench.box.seq - bench.attempt.beat_seq <= 6
-
-
-def test_the_console_is_read_at_its_own_pace(bench: Bench) -> None:
-    """Slower than the looks, but always once more when the machine is gone."""
-    bench.provider.heartbeat_s = 100.0
-    box = bench.started()
-    bench.tick(30)
-    assert 4 == bench.count("heartbeat")
-
-    box.deleted_at = bench.clock.now()
-    bench.tick(2)
-    assert 5 == bench.count("heartbeat")
