@@ -12,30 +12,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from launcher.core.clock import AnchoredClock, Clock, boot_id
 from launcher.core.errors import GpulaunchError, NameInUse, UsageError
 from launcher.journal_file import explained, open_journal
 from launcher.limits import Allowance, Usage, check, measure, month_of
 from launcher.outcome import TRANSITIONS, State
-from launcher.records import Attempt, Job, columns, from_row, to_row
+from launcher.records import Attempt, Event, Job, columns, from_row, to_row
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-
-class Event(NamedTuple):
-    """One thing that happened to a job: `kind` names it, `data` holds its facts (never a secret)."""
-
-    seq: int
-    job: str
-    attempt: int | None
-    at: datetime
-    kind: str
-    data: dict[str, Any]
 
 
 class ReplacedError(GpulaunchError):

@@ -46,7 +46,8 @@ MIGRATIONS = (
         floor_s TEXT NOT NULL, lateness_s REAL NOT NULL,
         created_at TEXT NOT NULL, soft_after_s REAL NOT NULL, hard_after_s REAL NOT NULL, limit_outcome TEXT NOT NULL,
         create_called INTEGER NOT NULL, machine_id TEXT, started_at TEXT, ended_at TEXT, gone_at TEXT,
-        billed_s REAL, observed_at TEXT, compute_usd TEXT, egress_usd TEXT NOT NULL, confirmed INTEGER NOT NULL, outcome TEXT, reason TEXT,
+        billed_s REAL, observed_at TEXT, compute_usd TEXT, egress_usd TEXT NOT NULL, confirmed INTEGER NOT NULL,
+        outcome TEXT, reason TEXT,
         error_kind TEXT, error_scope TEXT,
         beat TEXT, beat_seq INTEGER NOT NULL, log_path TEXT, console_url TEXT, trouble TEXT, deletes INTEGER NOT NULL,
         PRIMARY KEY (job, number)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from launcher.ledger import Interval, cost_usd
 from launcher.outcome import State
@@ -134,6 +134,17 @@ class Attempt:
     def deadline(self, after_s: float, now: datetime) -> datetime:
         """The time that lies `after_s` seconds after billing started, suspended time left out where it is free."""
         return now + timedelta(seconds=after_s - self.age_s(now))
+
+
+class Event(NamedTuple):
+    """One thing that happened to a job: `kind` names it, `data` holds its facts (never a secret)."""
+
+    seq: int
+    job: str
+    attempt: int | None
+    at: datetime
+    kind: str
+    data: dict[str, Any]
 
 
 Record = TypeVar("Record", Job, Attempt)

@@ -6,6 +6,8 @@
 A file that did not change since the last set is linked to it, not copied. A file that is still being written is not
 sent half: it is left out, or stands as it was in the last set. Trainings write one checkpoint as several files, so the
 files beside such a one that are about as new wait with it.
+
+All machines of a job count on in the same row of numbers. A number belongs to the one that has made its folder.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -24,12 +27,19 @@ SETTLE_S = 2.0
 KIN_S = 30.0
 READ_BYTES = 1 << 20
 
+_AWKWARD = re.compile("[\0-\x1f\x7f#%\\\\\udc80-\udcff]")
+
 Version = tuple[int, int]
 """Size and time of change (ns): a file that has both unchanged is taken as unchanged."""
 
 
 def _version(of: os.stat_result) -> Version:
     return of.st_size, of.st_mtime_ns
+
+
+def stored_name(path: str) -> str:
+    """The name of a file in the store, which not every bucket could hold as it is: such characters become `%XX`."""
+    return _AWKWARD.sub(lambda found: f"%{os.fsencode(found[0])[0]:02X}", path)
 
 
 def look(source: Path, without: Path) -> dict[str, Version]:
@@ -99,6 +109,8 @@ class Checkpoints:
         self.sets = sets.resolve()
         self.keep = max(keep, 1)
         self.latest: dict[str, Any] | None = None
+        self.lost = False
+        """Sets that were made here have gone, and others were made anew."""
 
     def save(self, now: float | None) -> int:
         """Make a set of what is new; returns how many files had to wait. Raises OSError.
@@ -109,11 +121,14 @@ class Checkpoints:
         found = look(self.source, self.sets)
         waiting = set() if now is None else unsettled(found, now)
         old_n, old = self._last()
+        self.lost |= bool(self.latest and not old_n)
         fresh = {path for path in found if not _known(old.get(path), found[path])} - waiting
         if not fresh:
             return len(waiting)
         numbers = [int(path.name) for path in self.sets.glob("*") if path.name.isdecimal()]
         target = self.sets / str(max(numbers, default=0) + 1)
+        self.sets.mkdir(parents=True, exist_ok=True)
+        target.mkdir()
         try:
             made = self._fill(target / "files", found, fresh, waiting, (self.sets / str(old_n) / "files", old))
             if made:
@@ -143,24 +158,29 @@ class Checkpoints:
         """Bring the files; what the manifest says of them, or nothing when no new one could be had whole."""
         made, new = {}, 0
         for path in sorted(found):
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            name = stored_name(path)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             copied = None
             if path in fresh:
                 try:
-                    copied = _copy(self.source / path, target / path)
+                    copied = _copy(self.source / path, target / name)
                 except FileNotFoundError:
+                    if (self.source / path).exists():
+                        raise  # it is the store that has gone
                     continue  # the training has removed it
                 if copied:
                     new += 1
                 else:
                     waiting.add(path)
             if not copied and path in last[1]:
-                copied = _link(last[0] / path, target / path, last[1][path])
+                copied = _link(last[0] / name, target / name, last[1][path])
             if copied:
                 made[path] = copied
         return made if new else {}
 
     def _finish(self, target: Path, made: dict[str, Any]) -> None:
+        for path in made:  # a store that went away and came back holds the newest ones only
+            (target / "files" / stored_name(path)).stat()
         size = sum(file["size"] for file in made.values())
         said = {"n": int(target.name), "at": clock.rfc3339(clock.wall()), "bytes": size}
         files.replace(target / "manifest.json", json.dumps({**said, "files": made}).encode())

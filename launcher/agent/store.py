@@ -47,7 +47,7 @@ class Store:
         """Send checkpoints when it is time, unless that is still going on."""
         if self.checkpoints and age_s >= self.next_s and not self.busy():
             self.next_s = age_s + self.every_s
-            self._start(self._periodic)
+            self._start(checkpoints=self._periodic)
 
     def busy(self) -> bool:
         """Whether something is being sent."""
@@ -59,25 +59,34 @@ class Store:
         `killed_at` is the wall time at which a training was killed that may have been writing; None otherwise.
         """
 
-        def send() -> None:
-            if self.checkpoints:
-                # Whatever still changes is written by somebody else than the training, which has ended.
-                while self.checkpoints.save(killed_at) and killed_at is None and not done():
-                    time.sleep(1)
+        def checkpoints() -> None:
+            # Whatever still changes is written by somebody else than the training, which has ended.
+            while self._save(killed_at) and killed_at is None and not done():
+                time.sleep(1)
+
+        def log() -> None:
             for name in ("output.log.1", "output.log"):
                 self._send(name)
 
         if self.place:
-            self._start(send)
+            self._start(checkpoints=checkpoints, log=log)
 
     def result(self) -> None:
         """Send the result: the last thing that the store gets."""
         if self.place:
-            self._start(lambda: self._send("result.json"))
+            self._start(result=lambda: self._send("result.json"))
 
     def _periodic(self) -> None:
-        if self.checkpoints and self.checkpoints.save(clock.wall()):
+        if self._save(clock.wall()):
             self.next_s -= max(self.every_s - RETRY_S, 0)
+
+    def _save(self, now: float | None) -> int:
+        if not self.checkpoints:
+            return 0
+        waiting = self.checkpoints.save(now)
+        if self.checkpoints.lost:
+            self.notes["store lost"] = "store: the checkpoints saved before have gone from it; saved anew"
+        return waiting
 
     def _send(self, name: str) -> None:
         assert self.place is not None
@@ -86,13 +95,14 @@ class Store:
             shutil.copyfile(self.folder / name, self.place / (name + ".tmp"))
             (self.place / (name + ".tmp")).replace(self.place / name)
 
-    def _start(self, work: Callable[[], None]) -> None:
+    def _start(self, **steps: Callable[[], None]) -> None:
         def run() -> None:
-            try:
-                work()
-                self.notes.pop("store", None)
-            except Exception as error:  # noqa: BLE001 - whatever a store does, the training goes on
-                self.notes["store"] = f"store: {error}"
+            for name, work in steps.items():
+                try:
+                    work()
+                    self.notes.pop(f"store {name}", None)
+                except Exception as error:  # noqa: BLE001 - whatever a store does, the training goes on
+                    self.notes[f"store {name}"] = f"store: {name}: {error}"
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()

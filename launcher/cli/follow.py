@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from launcher.cli.state import Context
-    from launcher.journal import Event
-    from launcher.records import Job
+    from launcher.records import Event, Job
 
 LOOK_S = 0.2
 SECOND_PRESS_S = 5.0

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from launcher.journal import Event
-    from launcher.records import Attempt, Job
+    from launcher.records import Attempt, Event, Job
 
 
 def make_report(

@@ -102,9 +102,6 @@ def main() -> None:
     _, fatal, count_file, command, *args = sys.argv
     effects = Effects(int(fatal))
     # What is imported first is not what is tested: compiled modules may be written on the way.
-    import launcher.cli.guard
-    import launcher.cli.up
-    import launcher.creation
     import providers.local.provider  # noqa: F401
 
     if command == "guard":

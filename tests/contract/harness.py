@@ -126,7 +126,14 @@ def _simulated(shape_name: str) -> Callable[[Path], Harness]:
     return make
 
 
+def _local(folder: Path) -> Harness:
+    from local_harness import LocalHarness
+
+    return LocalHarness(folder)
+
+
 # A new provider adds its harness here, and nothing else.
 HARNESSES: dict[str, Callable[[Path], Harness]] = {
-    f"simulated-{name}": _simulated(name) for name in ("plain", "aws", "gcp", "azure")
+    "local": _local,
+    **{f"simulated-{name}": _simulated(name) for name in ("plain", "aws", "gcp", "azure")},
 }

@@ -9,8 +9,8 @@ import msgspec
 from makers import START, make_attempt, make_job, make_offer, make_spec
 
 from launcher.cli.follow import describe
-from launcher.journal import Event
 from launcher.outcome import State
+from launcher.records import Event
 from launcher.report.document import make_report
 from providers.base import Intent, Offer
 

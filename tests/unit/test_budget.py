@@ -209,3 +209,11 @@ def test_the_largest_cap_at_the_smallest_price_is_still_a_date() -> None:
     cheap = replace(PLAIN, rate_usd_per_hour=Decimal("0.0001"))
 
     assert deadlines(Decimal(1_000_000), cheap).hard_after_s < 1000 * 365 * 86_400.0
+
+
+def test_a_price_that_never_ends_is_not_rounded_in_favour_of_time() -> None:
+    """Seven seconds cost a trifle more than the cap here, in the 28th digit: they are not bought."""
+    endless = (Decimal(3600) / 7).next_plus()
+    machine = replace(PLAIN, rate_usd_per_hour=endless, floor_s=Decimal(0), worst_lateness_s=0.0)
+
+    assert affordable_s(Decimal(1), Decimal(0), machine) == 6.0

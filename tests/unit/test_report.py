@@ -15,8 +15,8 @@ from makers import START, make_job, make_offer, make_spec
 from report_makers import NOW, a_beat, evil_report, gone, made, report_of
 
 from launcher.job import EarlyStop
-from launcher.journal import Event
 from launcher.outcome import State
+from launcher.records import Event
 from launcher.report.page import sections, to_html, to_markdown
 from providers.base import OneTimeCost, RatePart
 from providers.local.offers import rate_part
