@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from launcher.core.errors import Exit, GpulaunchError, UsageError
 
@@ -83,10 +87,15 @@ class StoreDamaged(StoreError):
 class Bucket:
     """A place for objects, by their paths below it. `address` names it for the user."""
 
-    def __init__(self, address: str, objects: ObjectStore, folder: Path | None = None) -> None:
+    def __init__(self, address: str, make: Callable[[], ObjectStore], folder: Path | None = None) -> None:
         self.address = address
-        self._objects = objects
+        self._make = make
         self._folder = folder
+
+    @cached_property
+    def _objects(self) -> ObjectStore:
+        """Made when first used: credentials may have to be asked for, and looking for a folder must not make it."""
+        return self._make()
 
     def folders(self, path: str = "") -> list[str]:
         """The names of the folders right below a path, sorted; none where there is no such path."""
@@ -173,25 +182,103 @@ def open_bucket(url: str, environ: Mapping[str, str]) -> Bucket:
     """
     scheme, marked, rest = url.partition("://")
     if not marked:
-        from obstore.store import LocalStore
-
         folder = Path(url).absolute()
-        return Bucket(str(folder), _lazily(lambda: LocalStore(folder, mkdir=True)), folder)
-    if scheme not in _MAKERS:
+        return Bucket(str(folder), lambda: _folder(folder), folder)
+    maker = {"s3": _s3, "gs": _gcs, "az": _azure}.get(scheme)
+    if maker is None:
         raise UsageError(f"{url} is not the address of a store.", fix="Use s3://, gs://, az:// or a folder.")
-    bucket, _, prefix = rest.partition("/")
-    return Bucket(url, _MAKERS[scheme](bucket, prefix.strip("/") or None, environ))
+    name, _, prefix = rest.partition("/")
+    return Bucket(url, maker(name, prefix.strip("/") or None, environ))
 
 
-class _Lazy:
-    """A folder's objects, made when first used: looking at a store must not make its folder."""
+def _folder(folder: Path) -> ObjectStore:
+    from obstore.store import LocalStore
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._make(), name)
+    return LocalStore(folder, mkdir=True)
 
 
-def _lazily(make: Callable[[], Any]) -> Any:
-    return _Lazy(make)
+def _s3(name: str, prefix: str | None, environ: Mapping[str, str]) -> Callable[[], ObjectStore]:
+    endpoint, how = _endpoint(environ, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    config: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+
+    def make() -> ObjectStore:
+        from obstore.store import S3Store
+
+        provider: Any = None
+        if "AWS_ACCESS_KEY_ID" not in environ:
+            if how["client_options"]["allow_http"]:
+                config.update(access_key_id="none", secret_access_key="none")  # noqa: S106 - a stand-in takes any
+            elif find_spec("boto3"):  # profiles and single sign-on, which it knows and obstore does not
+                provider = _boto3_credentials()
+        return S3Store(name, prefix=prefix, credential_provider=provider, **config, **how)
+
+    return make
+
+
+def _boto3_credentials() -> Any:
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        return Boto3CredentialProvider()
+    except ValueError:
+        raise StoreAuthError(
+            "There are no credentials for AWS.",
+            "Looked in the environment, in ~/.aws and for an instance's role.",
+            "Run: aws configure",
+        ) from None
+
+
+def _gcs(name: str, prefix: str | None, environ: Mapping[str, str]) -> Callable[[], ObjectStore]:
+    endpoint, how = _endpoint(environ, "STORAGE_EMULATOR_HOST")
+    config: dict[str, Any] = {"base_url": endpoint, "bearer_token": "none"} if endpoint else {}
+
+    def make() -> ObjectStore:
+        from obstore.store import GCSStore
+
+        return GCSStore(name, prefix=prefix, **config, **how)
+
+    return make
+
+
+def _azure(name: str, prefix: str | None, environ: Mapping[str, str]) -> Callable[[], ObjectStore]:
+    account = environ.get("AZURE_STORAGE_ACCOUNT") or environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+    if not account:
+        raise UsageError(
+            f"The store az://{name} is a container, and its storage account is not known.",
+            fix="Run: export AZURE_STORAGE_ACCOUNT=<the account's name>",
+        )
+    endpoint, how = _endpoint(environ, "AZURE_STORAGE_ENDPOINT")
+    config: dict[str, Any] = {"account_name": account}
+    if endpoint:
+        config["endpoint"] = f"{endpoint}/{account}"
+    if environ.get("AZURE_STORAGE_KEY"):
+        config["account_key"] = environ["AZURE_STORAGE_KEY"]
+    elif not any(re.match("AZURE_(STORAGE_.*(KEY|TOKEN)|CLIENT_ID|FEDERATED)", each) for each in environ):
+        config["use_azure_cli"] = True
+
+    def make() -> ObjectStore:
+        from obstore.store import AzureStore
+
+        return AzureStore(name, prefix=prefix, **config, **how)
+
+    return make
+
+
+def _endpoint(environ: Mapping[str, str], *names: str) -> tuple[str, dict[str, Any]]:
+    """The endpoint that one of these variables names, or nothing, and the bounds of each request there."""
+    variable = next((name for name in names if environ.get(name)), "")
+    endpoint = environ[variable].rstrip("/") if variable else ""
+    plain = endpoint.startswith("http://")
+    if plain and urlsplit(endpoint).hostname not in LOOPBACK:
+        raise UsageError(
+            f"{variable} is {endpoint}: plain http, which others can read.",
+            "It is allowed for an endpoint on this computer only.",
+            "Use https.",
+        )
+    options = {
+        "allow_http": plain,
+        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+        "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+    }
+    retry = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S)}
+    return endpoint, {"client_options": options, "retry_config": retry}

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 SAVE_BEAT_S = 5.0
 # An unconfirmed delete is repeated before waiting for it has cost this much.
 DELETE_AGAIN_USD = Decimal("0.001")
+# A console that cannot be read is tried again this long after its machine was seen gone: nothing is billed any more.
+LAST_WORD_S = 600.0
 # What is known to a tenth of a cent is confirmed: a job of several attempts is still known to the cent.
 CONFIRMED_USD = CENT / 10
 # A gap in the readings of a console, beyond which silence before the gap proves nothing: the laptop slept, or the
@@ -157,6 +159,8 @@ class Guard:
         seen_gpu = machine or evidence
         if seen_gpu is not None and seen_gpu.gpu is not None:
             attempt = replace(attempt, beat={**(attempt.beat or {}), "gpu": seen_gpu.gpu})
+        if gone and self._awaits_last_word(attempt):
+            return
         decision = decide(self._view(job, attempt, machine or evidence, gone=gone))
         if decision.action == "gone":
             self._record_gone(job, attempt, decision)
@@ -191,14 +195,23 @@ class Guard:
             return attempt
         try:
             found = heartbeat.latest(self._provider.heartbeat(str(attempt.machine_id)))
-        except ProviderError as error:
+        except Exception as error:  # noqa: BLE001 - whatever stands on a console, the deadline below must still be met
             _say(attempt.token, error)
+            if force and waiting.last_word_tried_at is None:
+                waiting.last_word_tried_at = now_s
             return attempt
+        waiting.last_word_tried_at = None
         news = found is not None and found[0] > attempt.beat_seq
         if news or since_s is None or since_s > self._provider.heartbeat_s + GAP_S:
             waiting.silent_since = now_s
         waiting.beat_read_at = now_s
         return replace(attempt, beat_seq=found[0], beat=found[1]) if found is not None and news else attempt
+
+    def _awaits_last_word(self, attempt: Attempt) -> bool:
+        """Whether how the training ended may still be read from the console of a machine that is gone."""
+        tried_at = self._patience.of(attempt.token).last_word_tried_at
+        told = "outcome" in (attempt.beat or {})
+        return tried_at is not None and not told and self._clock.monotonic() - tried_at < LAST_WORD_S
 
     def _keep(self, before: Attempt, after: Attempt) -> None:
         """Write down what has changed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +110,10 @@ def explained(home: Path) -> Iterator[None]:
 
 
 def _moved_aside(home: Path, error: sqlite3.DatabaseError) -> JournalDamaged:
+    next_step = "Run the command again: it starts with an empty journal."
+    why = "Machines that it knew still end by themselves: the agent and the backstop hold their deadlines."
+    if _is_sound(home / FILE_NAME):
+        return JournalDamaged(f"The journal was damaged ({error}); another command has kept it aside.", why, next_step)
     stamp = SystemClock().now().strftime("%Y%m%dT%H%M%S")
     kept = home / f"{FILE_NAME}.damaged-{stamp}"
     count = 1
@@ -118,13 +122,18 @@ def _moved_aside(home: Path, error: sqlite3.DatabaseError) -> JournalDamaged:
         kept = home / f"{FILE_NAME}.damaged-{stamp}-{count}"
     for suffix in ("-wal", "-shm", ""):
         part = home / (FILE_NAME + suffix)
-        if part.exists():
+        with suppress(FileNotFoundError):
             part.rename(kept.with_name(kept.name + suffix))
-    return JournalDamaged(
-        f"The journal was damaged ({error}); it is kept as {kept}.",
-        "Machines that it knew still end by themselves: the agent and the backstop hold their deadlines.",
-        "Run the command again: it starts with an empty journal.",
-    )
+    return JournalDamaged(f"The journal was damaged ({error}); it is kept as {kept}.", why, next_step)
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether the file that is there now is a good one: another process may have made it since the damage was met."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S)) as fresh:
+            return bool(fresh.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.Error:
+        return False
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

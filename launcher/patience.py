@@ -22,6 +22,8 @@ class Waiting:
     beat_read_at: float | None = None
     silent_since: float | None = None
     saved_at: float = 0.0
+    last_word_tried_at: float | None = None
+    """When the console of a machine that is gone could not be read for the first time."""
 
     @property
     def silent_s(self) -> float:

@@ -62,8 +62,8 @@ def upload_reserve_s(spec: JobSpec) -> float:
 
 
 def terms_for(spec: JobSpec, offer: Offer, provider: Provider) -> Terms:
-    """What a machine of this offer costs this job. Raises PriceUnknown for an offer without a price."""
-    if offer.rate_usd_per_hour <= 0:
+    """What a machine of this offer costs this job. Raises PriceUnknown for an offer without a price for its compute."""
+    if offer.rate_usd_per_hour <= offer.standing_usd_per_hour:
         raise PriceUnknown(
             f"The price of {offer.instance_type} in {offer.region} is not known.",
             "Without a price there is no cap.",

@@ -15,6 +15,7 @@ COMMANDS = {
     "up": ("launcher.cli.up", "Launch a training job under a hard cap in dollars."),
     "status": ("launcher.cli.status", "Tell where jobs stand, and what they have cost."),
     "logs": ("launcher.cli.logs", "Show what a training prints."),
+    "pull": ("launcher.cli.pull", "Fetch a job's last checkpoint, log and result."),
     "report": ("launcher.cli.report", "Tell what a job did and what it cost, as a page or as data."),
     "down": ("launcher.cli.down", "End jobs and destroy their machines."),
     "sweep": ("launcher.cli.sweep", "Destroy what is past its deadline, from any computer."),

@@ -27,20 +27,17 @@ CHUNK_BYTES = 1 << 16
 def logs(*, job: str, follow: bool) -> int:
     """Show what a training prints.
 
-    JOB is a name or an id. The newest bytes are kept: a log that grew past its bound has lost its beginning.
+    JOB is a name or an id. The newest bytes are kept: a log that grew past its bound has lost its beginning. A log that
+    is not on this computer comes from the job's store, which gets it when the training has ended.
     """
     state = open_state_if_any()
     if state is None:
         raise UsageError(f"There is no job {job[:60]!r}.", "No job was ever launched here.")
     found = state.journal.find(job)
     path = _log_path(state, found.id)
-    if path is None and not follow:
-        say(f"{found.name} has printed nothing: {found.state}.")
-        return Exit.OK
     while path is None:
-        if state.journal.job(found.id).state == State.GONE:
-            say(f"{found.name} has printed nothing.")
-            return Exit.OK
+        if not follow or state.journal.job(found.id).state == State.GONE:
+            return _from_store(state, found.id)
         time.sleep(LOOK_S)
         path = _log_path(state, found.id)
     older = path.with_name(path.name + ".1")
@@ -48,6 +45,29 @@ def logs(*, job: str, follow: bool) -> int:
         with older.open("rb") as file:
             _copy(file)
     _show(state, found.id, path, follow=follow)
+    return Exit.OK
+
+
+def _from_store(state: Context, job_id: str) -> int:
+    """The log as the store has it, saying so; nothing there means that nothing was printed, or not sent yet."""
+    from launcher.job import spec_from_json
+    from launcher.store import open_store
+
+    job = state.journal.job(job_id)
+    made = [attempt.number for attempt in state.journal.attempts(job_id) if attempt.create_called]
+    address = spec_from_json(job.spec).store
+    if address in (None, "none") or not made:
+        say(f"{job.name} has printed nothing: {job.state}.")
+        return Exit.OK
+    store = open_store(str(address))
+    parts = store.log(job_id, made[-1])
+    if parts is None:
+        say(f"{job.name} has printed nothing here, and there is no log of it in {store.address}: {job.state}.")
+        return Exit.OK
+    say(f"From the store {store.address}:")
+    for part in parts:
+        sys.stdout.buffer.write(part)
+    sys.stdout.buffer.flush()
     return Exit.OK
 
 

@@ -90,8 +90,13 @@ class LocalProvider:
     def create(self, intent: Intent) -> Machine:
         """Make the machine's folder, and start its backstop, which starts the agent. Idempotent on the token."""
         folder = self._folder(_machine_id(intent.token))
-        if folder.ended() is not None:
-            raise InvalidRequest(f"The machine {folder.id} has lived and is gone.", code="IdempotentInstanceTerminated")
+        ended = folder.ended()
+        if ended is not None:
+            raise MachineNotFound(
+                f"The machine {folder.id} has lived and is gone.",
+                machine=_dead(LocalMachine(folder, self._clock), ended),
+                code="IdempotentInstanceTerminated",
+            )
         if self._clock.now() >= intent.hard_deadline and not folder.started():
             raise InvalidRequest(f"The deadline of {folder.id} has passed before it was made.", code="DeadlinePassed")
         if not folder.exists():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
 import pytest
-from command_lab import BOUND_S, Lab, wait_until
+from command_lab import BOUND_S, PRICE_PER_HOUR, Lab, spent, wait_until
 
 DRIVER = Path(__file__).with_name("crash_at.py")
 AT_ONCE = 4
@@ -47,6 +49,12 @@ def assert_next_commands_put_it_right(lab: Lab) -> None:
     views = lab.run("status", "--all", "--json").document
     assert [view["state"] for view in views] in ([], ["gone"])
     assert len(lab.machines()) <= 1
+    for machine in lab.machines():
+        if (machine / "ended.json").exists():
+            billed_s = Decimal(str(json.loads((machine / "ended.json").read_text())["billed_s"]))
+            assert spent(views[0]) >= billed_s * Decimal(PRICE_PER_HOUR) / 3600, "the ledger understates"
+        if (machine / "result.json").exists() and '"outcome": "finished"' in (machine / "result.json").read_text():
+            assert views[0]["outcome"] == "finished", "a training that has finished is told as such"
     if lab.home.exists() and (lab.home / "journal.db").exists():
         with sqlite3.connect(lab.home / "journal.db") as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

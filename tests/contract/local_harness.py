@@ -81,8 +81,11 @@ class LocalHarness(Harness):
             time.sleep(LOOK_S)
 
     def kill_agent(self, machine_id: str) -> None:
-        """SIGKILL."""
-        psutil.Process(int((self._home / "machines" / machine_id / "agent.pid").read_text())).kill()
+        """SIGKILL, once it has a training to leave behind."""
+        folder = self._home / "machines" / machine_id
+        for path in (folder / "training.json", folder / "agent.pid"):
+            self.wait_until(lambda path=path: path.exists() and path.read_text() != "", within_s=SLOW_S, what=path.name)
+        psutil.Process(int((folder / "agent.pid").read_text())).kill()
 
     def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
         """Every living process of a machine of this harness: those with its mark, and its backstop."""

@@ -137,15 +137,18 @@ def test_a_token_serves_one_request_only(harness: Harness) -> None:
 
 
 def test_a_token_makes_no_second_machine_after_the_first_is_gone(harness: Harness) -> None:
-    """A late replay must not bring a finished attempt back to life."""
+    """A late replay must not bring a finished attempt back to life; it is told how the first one ended."""
     intent = harness.intent()
     machine = harness.provider.create(intent)
     harness.provider.delete(machine.id)
     harness.wait_until_gone(machine.id)
-    with pytest.raises(InvalidRequest) as caught:
+    with pytest.raises(MachineNotFound) as caught:
         harness.provider.create(intent)
+    evidence = caught.value.machine
 
     assert caught.value.code == "IdempotentInstanceTerminated"
+    assert (evidence is not None) == harness.keeps_evidence
+    assert evidence is None or evidence.id == machine.id
     assert harness.existing() == set()
 
 

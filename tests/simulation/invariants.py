@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import limits
 
-from launcher.core.clock import AnchoredClock
 from launcher.core.money import CENT
 from launcher.outcome import State
 from launcher.views import spend_usd
@@ -42,7 +41,7 @@ class Invariants:
         self.limits: Counter[str] = Counter()
         """Machines that met a limit, by its name."""
         self._excused: set[tuple[str, str]] = set()
-        self._orders_in_time: set[str] = set()
+        self._made_s: dict[str, float] = {}
 
     # What the journal says, as it was read last
 
@@ -56,11 +55,10 @@ class Invariants:
 
     def made_s(self, attempt: Attempt) -> float:
         """When the request of an attempt was frozen, on the cloud's axis."""
-        clock = self._world.clock
-        if not isinstance(clock, AnchoredClock):
-            return self._world.cloud.axis_s(attempt.created_at) - self._world.skew_s
-        at, monotonic = clock.anchor
-        return monotonic + (attempt.created_at - at).total_seconds()
+        if attempt.token not in self._made_s:
+            now_s, now = self._world.now_s, self._world.clock.now()
+            self._made_s[attempt.token] = now_s - (now - attempt.created_at).total_seconds()
+        return self._made_s[attempt.token]
 
     # The checks
 
@@ -70,6 +68,8 @@ class Invariants:
         world.cloud.settle()
         for job_id, launched in world.jobs.items():
             self._attempts[job_id] = world.journal.attempts(job_id)
+            for attempt in self._attempts[job_id][-1:]:
+                self.made_s(attempt)
             for machine in world.cloud.machines(job_id):
                 if machine.state is not None:
                     self._check_known(job_id, int(machine.intent.tags[TAG_ATTEMPT]), machine.id)
@@ -118,7 +118,7 @@ class Invariants:
         attempt = next(each for each in self._attempts[machine.intent.job] if each.token == machine.intent.token)
         from_s = self.made_s(attempt)
         timer = self._world.cloud.shape.timer
-        if self._world.skew_s > 0 or (timer is not None and timer.counts_from_running):
+        if self._world.jobs[machine.intent.job].skew_s > 0 or (timer is not None and timer.counts_from_running):
             from_s = max(from_s, machine.created_s)
         return from_s + attempt.hard_after_s
 
@@ -187,9 +187,9 @@ class Invariants:
         spend = spend_usd(attempts, world.clock.now())
         self._require(job.spend_usd == spend, f"{job.id} was closed with {job.spend_usd}, the ledger says {spend}")
         if all(attempt.confirmed for attempt in attempts):
-            self._require(
-                spend - bill < max(CENT, len(attempts) * CENT / 10), f"{job.id}: confirmed, and the ledger says {spend:.6f}, the bill {bill:.6f}"
-            )
+            unsure_usd = max(CENT, len(attempts) * CENT / 10)
+            what = f"{job.id}: confirmed, and the ledger says {spend:.6f}, the bill {bill:.6f}"
+            self._require(spend - bill < unsure_usd, what)
 
     def _check_outcome(self, job: Job, launched: Launched) -> None:
         """No job is stopped earlier than the policy says, and none that did well is told to have done otherwise."""
@@ -206,12 +206,12 @@ class Invariants:
         world = self._world
         attempt = next(each for each in self._attempts[job.id] if each.token == machine.intent.token)
         ended_s = next((at_s for at_s, state in machine.history if state is MachineState.STOPPING), None)
-        if ended_s is None or self._has_an_excuse(launched, machine):
+        if ended_s is None or self._has_an_excuse(launched, machine) or self._is_forgotten(machine):
             return
         agent = machine.agent
         self._require(agent is not None, f"{machine.id} was ended before its agent was up")
         assert agent is not None
-        early_s = max(-world.skew_s, 0.0)
+        early_s = max(-launched.skew_s, 0.0)
         soft_s = self.made_s(attempt) + attempt.soft_after_s - early_s
         done_s = agent.up_s + (machine.script.finishes_after_s or math.inf)
         self._require(
@@ -221,13 +221,14 @@ class Invariants:
         if attempt.outcome in ("budget_reached", "duration_reached"):
             self._require(ended_s >= soft_s - DUST_S, f"{machine.id}: {attempt.outcome} before the soft deadline")
         if done_s < soft_s and machine.script.exit_code == 0 and attempt.outcome != "finished":
-            self._require(self._is_forgotten(machine), f"{machine.id} finished, and the journal says {attempt.outcome}")
+            self._require(False, f"{machine.id} finished, and the journal says {attempt.outcome}")
 
     def _is_forgotten(self, machine: SimMachine) -> bool:
         """The guard was away until the cloud had forgotten the machine, and its console with it."""
         world = self._world
         attempt = next(each for each in self._attempts[machine.intent.job] if each.token == machine.intent.token)
-        seen_s = self.made_s(attempt) + ((attempt.observed_at or attempt.created_at) - attempt.created_at).total_seconds()
+        seen_at = attempt.observed_at or attempt.created_at
+        seen_s = self.made_s(attempt) + (seen_at - attempt.created_at).total_seconds()
         forgotten = machine.gone_s is not None and seen_s - machine.gone_s > world.cloud.shape.evidence_s
         if forgotten:
             self.limits[limits.FORGOTTEN] += 1

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 OWNER = "owner-1"
 FAR_S = math.inf
+# A launcher whose clock differs more from the cloud's refuses to launch (DESIGN, section 3).
+MOST_SKEW_S = 300.5
 # Nothing takes longer than this, or it does not end.
 MOST_LOOKS = 20_000
 
@@ -83,7 +85,7 @@ class Launched:
     plan: JobPlan
     spec: JobSpec
     offer_plan: Plan
-    started_s: float
+    skew_s: float
     launcher_alive: bool = True
     cancelled: bool = False
     excuses: set[str] = field(default_factory=set)
@@ -116,7 +118,6 @@ class World:
             seed=seed,
         )
         self.wall.step(skew_s)
-        self.skew_s = skew_s
         self.journal = CrashingJournal(database or empty_database(), seed, self.faults.injected)
         self.provider = SimulatedProvider(clock=self.wall, home="", settings={"cloud": self.cloud})
         self.provider.poll_s = poll_s or shape.poll_s
@@ -178,7 +179,8 @@ class World:
             self.refused += 1
             self.tell(f"{plan.name} is refused: {error}")
             return None
-        self.clock = self.journal.clock(self.wall)
+        if not self._set_clock():
+            return None
         job = Job(
             id=f"j-{plan.name}",
             name=plan.name,
@@ -192,7 +194,7 @@ class World:
             layers={},
             owner=OWNER,
         )
-        launched = Launched(job=job, plan=plan, spec=spec, offer_plan=made, started_s=self.now_s)
+        launched = Launched(job=job, plan=plan, spec=spec, offer_plan=made, skew_s=self.skew_s)
         self.jobs[job.id] = launched
         try:
             self.journal.add_job(job, now=job.created_at)
@@ -211,6 +213,29 @@ class World:
             self.revive_s = self.now_s
         self.stir()
         return launched
+
+    def _set_clock(self) -> bool:
+        """The clock of a new `up`; False when it died at it, or when the wall clock is too wrong to launch."""
+        try:
+            self.clock = self.journal.clock(self.wall)
+        except (SimulatedCrash, StateError):
+            return False
+        if abs(self.skew_s) > MOST_SKEW_S:
+            self.tell(f"refused: the clock is {self.skew_s:.0f} s off; the user sets it right")
+            self.refused += 1
+            self.wall.step(-self.wall_skew_s)
+            return False
+        return True
+
+    @property
+    def wall_skew_s(self) -> float:
+        """How far the laptop's wall clock stands ahead of the cloud's."""
+        return (self.wall.now() - self.cloud.now()).total_seconds()
+
+    @property
+    def skew_s(self) -> float:
+        """How far the clock that the launcher counts by stands ahead of the cloud's."""
+        return (self.clock.now() - self.cloud.now()).total_seconds()
 
     def down(self, job_id: str) -> None:
         """Run `down`."""

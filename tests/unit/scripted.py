@@ -75,6 +75,11 @@ class ScriptedProvider:
     """The machine ends itself at its hard deadline."""
     delete_works: bool = True
     keeps_evidence: bool = True
+    knows_the_end: bool = True
+    """The evidence says when billing ended."""
+    counts: bool = False
+    """The machine counts its own billed seconds, as this computer does."""
+    gpu: list[dict[str, Any]] | None = None
     hidden: bool = False
     """Listings lag: they show nothing."""
     before: Callable[[str, str], None] = lambda call, subject: None
@@ -192,6 +197,7 @@ class ScriptedProvider:
 
     def _describe(self, box: Box, died_at: datetime | None = None) -> Machine:
         preempted = died_at is not None and died_at == box.taken_at
+        lived_s = ((died_at or self.clock.now()) - box.born_at).total_seconds()
         return Machine(
             id=box.id,
             token=box.intent.token,
@@ -199,7 +205,9 @@ class ScriptedProvider:
             region=box.intent.offer.region,
             created_at=box.born_at,
             billing_started_at=box.born_at,
-            billing_ended_at=died_at,
+            billing_ended_at=died_at if self.knows_the_end else None,
+            billed_s=lived_s if self.counts else None,
+            gpu=self.gpu,
             state_reason="PREEMPTED" if preempted else None,
         )
 

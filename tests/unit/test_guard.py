@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -317,3 +318,34 @@ def test_a_stopped_machine_is_deleted(bench: Bench) -> None:
     bench.tick()
 
     assert (State.DELETING, "AGENT_DEAD", 1) == (bench.attempt.state, bench.attempt.reason, bench.count("delete"))
+
+
+@pytest.mark.parametrize("knows_the_end", [True, False])
+def test_a_machine_that_counts_for_itself_is_billed_by_its_count(bench: Bench, knows_the_end: bool) -> None:
+    """To the second; without the time of its end the bill is right and not confirmed."""
+    bench.provider.counts, bench.provider.knows_the_end = True, knows_the_end
+    bench.provider.training_s = 600.0
+    bench.add()
+    bench.run()
+
+    assert ("finished", knows_the_end) == (bench.job.outcome, bench.attempt.confirmed)
+    assert bench.provider.cost_usd() == bench.spend_usd()
+
+
+def test_a_machine_that_counts_for_itself_and_leaves_nothing_is_bounded(bench: Bench) -> None:
+    """By its last count and the time since then, up to its deadline."""
+    bench.provider.counts, bench.provider.keeps_evidence = True, False
+    bench.provider.training_s = 600.0
+    bench.add()
+    bench.run()
+
+    assert not bench.attempt.confirmed
+    assert bench.provider.cost_usd() <= bench.spend_usd() <= bench.provider.cost_usd() + Decimal("0.02")
+
+
+def test_what_the_provider_reads_of_the_gpu_is_kept_with_the_heartbeat(bench: Bench) -> None:
+    """Beside what the agent says."""
+    bench.provider.gpu = [{"watts": 60.0}]
+    bench.started()
+
+    assert ({"state": "running", "gpu": [{"watts": 60.0}]}) == bench.attempt.beat

@@ -75,7 +75,7 @@ def test_a_replaced_guard_makes_nothing(bench: Bench) -> None:
     assert {} == bench.provider.boxes
 
 
-@pytest.mark.parametrize("call", ["get", "heartbeat", "create", "delete"])
+@pytest.mark.parametrize("call", ["get", "create", "delete"])
 def test_a_fault_with_one_job_does_not_stop_the_others(bench: Bench, call: str) -> None:
     """It is told in that job's events, and the others are watched on."""
     bench.provider.training_s = 300.0
@@ -103,6 +103,16 @@ def test_a_fault_in_the_listing_stops_no_watch(bench: Bench) -> None:
     """Each machine is then asked for by its name."""
     bench.started()
     bench.provider.before = failing(ZeroDivisionError("a fault of our own"), "list")
+    bench.run()
+
+    assert "budget_reached" == bench.job.outcome
+    assert bench.provider.cost_usd() <= bench.job.cap_usd
+
+
+def test_a_console_that_makes_the_reader_stumble_does_not_hold_up_the_deadline(bench: Bench) -> None:
+    """Anything may stand on a serial console, such as a number of five thousand digits."""
+    bench.started()
+    bench.provider.heartbeat = lambda machine_id: b"GPULAUNCH1 " + b"9" * 5000 + b" 0 {}\n"  # type: ignore[method-assign]
     bench.run()
 
     assert "budget_reached" == bench.job.outcome
