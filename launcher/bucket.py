@@ -39,7 +39,18 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList
 # https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
-_NO_ENTRY = {"ExpiredToken", "InvalidToken", "AuthenticationFailed", "InvalidAuthenticationInfo"}
+_NO_ENTRY = {
+    "AccessDenied",
+    "AuthenticationFailed",
+    "AuthenticationRequired",
+    "AuthorizationFailure",
+    "AuthorizationPermissionMismatch",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidAuthenticationInfo",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+}
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
@@ -112,8 +123,10 @@ class Bucket:
             return self._objects.head(path)["size"]
 
     def get(self, path: str) -> bytes:
-        """A whole object. Raises ObjectNotFound."""
-        return b"".join(self.parts(path, self.size(path)))
+        """A whole small object. Raises ObjectNotFound."""
+        self._look(path)
+        with self._explained(path):
+            return bytes(self._objects.get(path).bytes())
 
     def parts(self, path: str, size: int) -> Iterator[bytes]:
         """The first `size` bytes of an object, part by part. Raises ObjectNotFound, StoreDamaged when it is shorter."""

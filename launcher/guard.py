@@ -147,8 +147,8 @@ class Guard:
             machine = machine or self._provider.get(before.machine_id)
         except MachineNotFound as error:
             gone, evidence = True, error.machine
-        except ProviderError as error:
-            trouble = str(error)
+        except Exception as error:  # noqa: BLE001 - not even a bug may keep a due machine from being deleted; it is told
+            trouble = str(error) if isinstance(error, ProviderError) else f"the provider met a bug: {error!r}"
         now = self._clock.now()
         attempt = before
         if gone:
@@ -219,7 +219,7 @@ class Guard:
         now_s = self._clock.monotonic()
         facts = {"error": after.trouble} if after.trouble else {}
         if after.state != before.state:
-            self._writer.save(after, now=self._clock.now(), kind=str(after.state))
+            self._writer.save(after, now=self._clock.now(), kind=str(after.state), facts=facts)
         elif after.trouble != before.trouble:
             self._writer.save(after, now=self._clock.now(), kind="trouble" if after.trouble else "well", facts=facts)
         elif after.beat_seq != before.beat_seq and now_s - waiting.saved_at >= SAVE_BEAT_S:

@@ -13,6 +13,8 @@ from typing import Any
 
 MARK = "GPULAUNCH1"
 OUTPUT_PREFIX = "| "
+MOST_DIGITS = 18
+"""Of a sequence number: Python refuses to read thousands of them, and a console may hold anything."""
 
 
 def _crc(seq: int, body: str) -> str:
@@ -28,7 +30,7 @@ def encode(seq: int, beat: dict[str, Any]) -> str:
 def decode(line: str) -> tuple[int, dict[str, Any]] | None:
     """The sequence number and content of a heartbeat line, or None for any other or damaged line."""
     parts = line.rstrip("\r\n").split(" ", 3)
-    if len(parts) != 4 or parts[0] != MARK or not parts[1].isdecimal():
+    if len(parts) != 4 or parts[0] != MARK or not parts[1].isdecimal() or len(parts[1]) > MOST_DIGITS:
         return None
     seq, crc, body = int(parts[1]), parts[2], parts[3]
     if crc != _crc(seq, body):
