@@ -101,7 +101,8 @@ class Guard:
         for job in jobs:
             self._guarded_step(job, seen)
         self._writer.ticked()
-        return self._next_look_s()
+        over = not self._journal.jobs(live=True, account=self._writer.account, limit=1)
+        return None if over else self._next_look_s()
 
     def _guarded_step(self, job: Job, seen: dict[str, Machine]) -> None:
         """One failing job never keeps the others from being watched."""

@@ -30,19 +30,19 @@ def filled(folder: Path, job: str) -> Iterator[Path]:
     earlier pull of the same job, and where it cannot be written.
     """
     target = folder.resolve()
-    _check(target, job, folder)
     part = target.with_name(f".{target.name}.pull")
     old = target.with_name(f".{target.name}.pull-old")
+    _check(target, job, folder)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _claim(part, folder)
         try:
+            if old.exists() and not target.exists():  # one was killed between the two renames below
+                old.rename(target)
             shutil.rmtree(old, ignore_errors=True)
             yield part
             _check(target, job, folder)  # it took a while
-            if target.exists():
-                target.rename(old)
-            part.rename(target)
+            _replace(target, part, old)
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -53,6 +53,17 @@ def filled(folder: Path, job: str) -> Iterator[Path]:
             f"It was {error.filename}." if error.filename else "",
             "Free some space, or name another folder: gpulaunch pull JOB DIR",
         ) from error
+
+
+def _replace(target: Path, part: Path, old: Path) -> None:
+    if target.exists():
+        target.rename(old)
+    try:
+        part.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
 
 
 def write_mark(part: Path, document: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from launcher.agent.checkpoints import stored_name
-from launcher.bucket import Bucket, ObjectNotFound, StoreDamaged, StoreUnavailable, open_bucket
+from launcher.bucket import Bucket, ObjectNotFound, StoreDamaged, StoreError, StoreUnavailable, open_bucket
 from launcher.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -197,19 +197,21 @@ class Store:
             return False
 
     def _fetch(self, job: str, checkpoint: Checkpoint, into: Path | None) -> None:
-        if into is not None:
-            for left in into.iterdir():  # of a set that was given up
+        """Bring the files of a set, or nothing; without a folder, check them only."""
+        try:
+            for path, file in checkpoint.files.items():
+                parts = self._checked(f"{job}/checkpoints/{checkpoint.n}/files/{stored_name(path)}", file)
+                if into is None:
+                    for _ in parts:
+                        pass
+                    continue
+                (into / path).parent.mkdir(parents=True, exist_ok=True)
+                write_parts(into / path, parts)
+                os.utime(into / path, ns=(file.mtime_ns, file.mtime_ns))
+        except (StoreError, OSError):
+            for left in into.iterdir() if into is not None else ():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for path, file in checkpoint.files.items():
-            below = f"{job}/checkpoints/{checkpoint.n}/files/{stored_name(path)}"
-            parts = self._checked(below, file)
-            if into is None:
-                for _ in parts:
-                    pass
-                continue
-            (into / path).parent.mkdir(parents=True, exist_ok=True)
-            write_parts(into / path, parts)
-            os.utime(into / path, ns=(file.mtime_ns, file.mtime_ns))
+            raise
 
     def _checked(self, path: str, file: CheckpointFile) -> Iterator[bytes]:
         """A file of a set, part by part. Raises StoreDamaged, at the end, when it is not what was written."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launcher.cli.screen import confirm, is_interactive, put_json, say, summary
-from launcher.cli.state import Context, ensure_guards, open_state_if_any
+from launcher.cli.state import Context, await_guard_exit, ensure_guards, open_state_if_any
 from launcher.core.errors import Exit, Interrupted, UsageError
 from launcher.outcome import State
 from launcher.views import job_view
@@ -48,6 +48,8 @@ def down(*, jobs: tuple[str, ...], all_jobs: bool, yes: bool, as_json: bool) -> 
         confirmed = _await_gone(state, [job.id for job in live])
     except KeyboardInterrupt:
         raise Interrupted("The guard goes on ending what was asked for.", fix="Follow it: gpulaunch status") from None
+    if confirmed:
+        await_guard_exit(state, {job.account for job in live})
     now = state.clock.now()
     views = [job_view(state.journal.job(job.id), state.journal.attempts(job.id), now) for job in chosen]
     if as_json:

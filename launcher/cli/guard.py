@@ -46,33 +46,29 @@ def guard(*, account: str | None) -> int:
 
 
 def _watch(state: Context, account: str) -> int:
-    lock = guard_process.hold(guard_process.guard_lock(state.home, account))
-    if lock is None:
+    # Never closed: the lock is free when this process is gone, and not before.
+    if guard_process.hold(guard_process.guard_lock(state.home, account)) is None:
         say(f"A guard watches {account} already.")
         return Exit.OK
+    name, _, _ = account.partition("/")
+    provider = registry.load(name, clock=state.clock, home=str(state.home), settings={})
+    if provider.account != account:
+        raise GpulaunchError(
+            f"This shell speaks for {provider.account}, not for {account}.",
+            "A guard never touches another account's machines.",
+            "Set the credentials that launched the job, then run gpulaunch guard.",
+        )
+    watcher = Guard(
+        state.journal.writer(account, os.getpid()),
+        provider,
+        state.clock,
+        launcher_alive=lambda job: guard_process.is_held(guard_process.launch_lock(state.home, job)),
+    )
+    _obey_signals(watcher)
     try:
-        provider = registry.load(
-            account.split("/", maxsplit=1)[0], clock=state.clock, home=str(state.home), settings={}
-        )
-        if provider.account != account:
-            raise GpulaunchError(
-                f"This shell speaks for {provider.account}, not for {account}.",
-                "A guard never touches another account's machines.",
-                "Set the credentials that launched the job, then run gpulaunch guard.",
-            )
-        watcher = Guard(
-            state.journal.writer(account, os.getpid()),
-            provider,
-            state.clock,
-            launcher_alive=lambda job: guard_process.is_held(guard_process.launch_lock(state.home, job)),
-        )
-        _obey_signals(watcher)
-        try:
-            watcher.run()
-        except ReplacedError as error:
-            say(str(error))
-    finally:
-        os.close(lock)
+        watcher.run()
+    except ReplacedError as error:
+        say(str(error))
     return Exit.OK
 
 

@@ -58,6 +58,13 @@ def await_first_look(state: Context, accounts: Iterable[str]) -> None:
     wait_until(lambda: all(_looked(state, account, generation) for account, generation in before.items()), FIRST_LOOK_S)
 
 
+def await_guard_exit(state: Context, accounts: Iterable[str]) -> None:
+    """Wait, for a moment, until the guards of accounts that have no live job are gone: nothing of ours is left then."""
+    live = set(state.journal.live_accounts())
+    idle = [account for account in accounts if account not in live]
+    wait_until(lambda: not any(guard_process.guard_lives(state.home, account) for account in idle), FIRST_LOOK_S)
+
+
 def _looked(state: Context, account: str, before: int) -> bool:
     generation, ticked = state.journal.ticks(account)
     gone = not guard_process.guard_lives(state.home, account) and generation > before

@@ -13,7 +13,7 @@ import msgspec
 from launcher import guard_process, limits
 from launcher.cli import follow, show_plan
 from launcher.cli.screen import confirm, is_interactive, put_json, say, summary
-from launcher.cli.state import Context, open_state, open_state_if_any
+from launcher.cli.state import Context, await_guard_exit, open_state, open_state_if_any
 from launcher.config import config_path, load_config, local_settings, state_home
 from launcher.core.clock import SystemClock
 from launcher.core.errors import Exit, UsageError
@@ -231,6 +231,8 @@ def _launch(launch: _Launch, *, detach: bool, as_json: bool) -> int:
 def _report(state: Context, job_id: str, code: Exit | None, *, as_json: bool) -> int:
     """The last word: the job as it stands, and its exit code."""
     job, attempts = state.journal.job(job_id), state.journal.attempts(job_id)
+    if job.state == State.GONE:
+        await_guard_exit(state, [job.account])
     view = job_view(job, attempts, state.clock.now())
     if as_json:
         put_json(view)
