@@ -14,6 +14,7 @@ import re
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,7 +220,7 @@ def _s3(name: str, prefix: str | None, environ: Mapping[str, str]) -> Callable[[
 
         provider: Any = None
         if "AWS_ACCESS_KEY_ID" not in environ:
-            if how["client_options"]["allow_http"]:
+            if how["client_options"]["allow_http"] and "AWS_PROFILE" not in environ:
                 config.update(access_key_id="none", secret_access_key="none")  # noqa: S106 - a stand-in takes any
             elif find_spec("boto3"):  # profiles and single sign-on, which it knows and obstore does not
                 provider = _boto3_credentials()
@@ -231,14 +232,11 @@ def _s3(name: str, prefix: str | None, environ: Mapping[str, str]) -> Callable[[
 def _boto3_credentials() -> Any:
     from obstore.auth.boto3 import Boto3CredentialProvider
 
+    refused: Any = import_module("botocore.exceptions").BotoCoreError
     try:
         return Boto3CredentialProvider()
-    except ValueError:
-        raise StoreAuthError(
-            "There are no credentials for AWS.",
-            "Looked in the environment, in ~/.aws and for an instance's role.",
-            "Run: aws configure",
-        ) from None
+    except (ValueError, refused) as error:
+        raise StoreAuthError("There are no credentials for AWS.", str(error), "Run: aws configure") from error
 
 
 def _gcs(name: str, prefix: str | None, environ: Mapping[str, str]) -> Callable[[], ObjectStore]:

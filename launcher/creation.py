@@ -84,6 +84,9 @@ class Creation:
         except GpulaunchError as error:  # what is left of the cap buys nothing more
             self._close(job, _no_offer(attempts, type(error).__name__), spent_usd, now)
             return None
+        if made and plan.deadlines.soft_after_s <= plan.offer.boot_s:  # another machine would boot, and end
+            self._close(job, (Outcome.DURATION_REACHED, "MAX_DURATION"), spent_usd, now)
+            return None
         number = attempts[-1].number + 1 if attempts else 1
         attempt = launch.freeze(
             job, spec, plan, self._provider, number=number, owner=job.owner, spent_usd=spent_usd, now=now

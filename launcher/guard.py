@@ -10,6 +10,7 @@ import contextlib
 import sys
 import traceback
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from threading import Event as Flag
 from typing import TYPE_CHECKING
@@ -294,7 +295,7 @@ def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attemp
     """The attempt of a machine that was seen gone, its billing closed: by the evidence of its end, where there is some.
 
     Without any it is closed by an upper bound. It is confirmed when what it cost is known to the cent: when its compute
-    ended, at which price, and that nothing else can have billed much: what stood after it, or what left the machine.
+    ended, at which price, and that nothing else can have billed much: what stood before and after, what left the cloud.
     """
     latest_s = attempt.hard_after_s + attempt.lateness_s
     gone_at = latest_end(attempt.interval(), now=now, latest_s=latest_s, last_seen_at=attempt.observed_at)
@@ -302,8 +303,10 @@ def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attemp
     if evidence is not None and evidence.billing_ended_at is not None:
         started_at = evidence.billing_started_at or attempt.started_at
         ended_at, billed_s, compute_usd = evidence.billing_ended_at, evidence.billed_s, evidence.compute_usd
-        stood_s = Decimal(max((gone_at - ended_at).total_seconds(), 0.0))
-        unsure_usd = stood_s * per_second(attempt.standing_usd_per_hour) + attempt.egress_usd
+        # What is around the machine goes within the lateness, unless it was seen later.
+        gone_at = min(max(gone_at, ended_at + timedelta(seconds=attempt.lateness_s)), now)
+        unsure_s = (gone_at - ended_at).total_seconds() + (evidence.created_at - attempt.created_at).total_seconds()
+        unsure_usd = Decimal(max(unsure_s, 0.0)) * per_second(attempt.standing_usd_per_hour) + attempt.egress_usd
         confirmed = unsure_usd < CONFIRMED_USD and (compute_usd is not None or not attempt.spot)
     elif evidence is not None and evidence.billed_s is not None:
         ended_at, billed_s = gone_at, evidence.billed_s

@@ -61,19 +61,14 @@ class Pulled:
     notes: list[str] = field(default_factory=list)
 
 
-def pull(source: Source, folder: Path, warn: Callable[[str], None]) -> Pulled:
+def pull(source: Source, folder: Path) -> Pulled:
     """Fetch it into `folder`, whole or not at all.
 
     Raises NothingToPull when there is nothing; UsageError for a folder that must not or cannot be written; StoreError.
     """
     pulled = Pulled(folder=folder)
-
-    def note(text: str) -> None:
-        pulled.notes.append(text)
-        warn(text)
-
     with filled(folder, source.job) as part:
-        pulled.checkpoint = _checkpoint(source, part / "checkpoint", note)
+        pulled.checkpoint = _checkpoint(source, part / "checkpoint", pulled.notes.append)
         pulled.log = _log(source, part / "output.log")
         pulled.result = _result(source, part / "result.json")
         if not (pulled.checkpoint or pulled.log or pulled.result):
@@ -98,14 +93,19 @@ def _checkpoint(source: Source, into: Path, note: Callable[[str], None]) -> dict
 
 
 def _log(source: Source, path: Path) -> dict[str, Any] | None:
-    """The log, from this computer if it lies here, else from the store."""
+    """The log, from this computer if it lies here, else from the store; None if nothing was printed."""
     here = source.log_path
+    parts = None
     if here is not None and here.exists():
-        return {"bytes": write_parts(path, _read(here)), "from": str(here)}
-    parts = source.store.log(source.job, source.attempt) if source.store else None
-    if parts is None or source.store is None:
+        parts, where = _read(here), str(here)
+    elif source.store is not None:
+        parts, where = source.store.log(source.job, source.attempt), source.store.address
+    if parts is None:
         return None
-    return {"bytes": write_parts(path, parts), "from": source.store.address}
+    if size := write_parts(path, parts):
+        return {"bytes": size, "from": where}
+    path.unlink()
+    return None
 
 
 def _read(log: Path) -> Iterator[bytes]:
@@ -150,5 +150,5 @@ def lines(source: Source, pulled: Pulled) -> list[str]:
         said = f"{pulled.result.get('outcome')} ({pulled.result.get('reason')})"
         found.append(f"  result      result.json: {said}")
     elif source.live:
-        found.append("  result      none yet: the job is live")
+        found.append("  result      none yet")
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Callable
 
 from . import clock, deadlines
@@ -13,6 +15,8 @@ LATE_KILL_S = 1.0
 MARGIN_S = 1.0
 """Before the hard deadline: when the store is no longer waited for."""
 RESULT_S = 5.0
+AGAIN_S = 5.0
+"""Between two tries to end the machine."""
 
 
 def finish(run: Run) -> None:
@@ -82,3 +86,10 @@ def _tell(run: Run) -> None:
         _wait(run, lambda: run.deadlines.age_s() > until)
     run.state = "ended"
     run.beat()
+
+
+def end_machine(run: Run) -> None:
+    """End a rented machine the cloud's way, again and again until it is dead. Elsewhere the agent's exit is the end."""
+    while run.training.rented:
+        subprocess.run(["sh", run.training.ending], check=False)
+        time.sleep(AGAIN_S)

@@ -12,8 +12,7 @@ from typing import Any
 from . import clock, deadlines, files, processes
 from .console import Console
 from .output import Output
-from .store import Store
-from .training import NOT_EXECUTABLE, NOT_FOUND, Training
+from .training import LIMIT_S, NOT_EXECUTABLE, NOT_FOUND, Training
 
 LOG_BYTES = 128 << 20
 TICK_S = 0.2
@@ -26,6 +25,17 @@ DRAIN_S = 2.0
 NOTE_KEY = 30
 RESERVE_BYTES = 1 << 16
 """Set aside at the start, so that the result can be written to a disk that has become full."""
+
+
+class NoStore:
+    """What stands in the place of a store that was not sent: it saves nothing."""
+
+    thread = checkpoints = None
+
+    def tick(self, *_: object) -> None:
+        """Nothing to do, as for each of these."""
+
+    busy = last = result = tick
 
 
 class Run:
@@ -44,15 +54,15 @@ class Run:
         """The age at which the machine was told to shut down."""
         self.kill_at: float | None = None
         self.killed = False
-        self.died_at = 0.0
+        self.died_at = self.stage_at = 0.0
         self.notice_s: float = orders.get("notice_s") or NOTICE_S
         self.started_at = clock.wall()
         self.next_beat = self.next_poll = self.deadlines.age_s()
         self.watch: Any = None
-        self.console = Console(self.folder, self.notes)
+        self.console = Console(self.folder, self.notes, orders.get("console") or [])
         self.output = Output(self.folder, orders.get("log_bytes", LOG_BYTES), self.notes)
         self.training = Training(orders, self.folder)
-        self.store = Store(orders, self.folder, self.notes)
+        self.store = self._make_store()
 
     # Starting
 
@@ -66,18 +76,36 @@ class Run:
         if not processes.adopt_orphans():
             self.notes["adopt"] = "this system cannot hold a process that leaves its group and its parent"
         self.keep("reserve", bytes(RESERVE_BYTES))
-        from . import watch
-
-        self.watch = watch.Watch(self.orders, self.orders["workdir"], str(self.folder))
+        self._make_watch()
         if self.training.container and not self.training.docker:
             self.outcome = "launch_failed", "NO_DOCKER"
             self.say("docker is needed to run the image, and there is none")
         else:
             self.next_stage()
 
+    def _make_watch(self) -> None:
+        """Boot data that is short of room brings no metric readers: the training runs and ends without them."""
+        try:
+            from . import watch
+        except ImportError as error:
+            self.notes["watch"] = f"no metrics and no early stop: this machine was sent no {error.name}"
+        else:
+            self.watch = watch.Watch(self.orders, self.orders["workdir"], str(self.folder))
+
+    def _make_store(self) -> Any:
+        try:
+            from .store import Store
+        except ImportError as error:
+            if self.orders["store"]:
+                self.notes["store"] = f"nothing is saved: this machine was sent no {error.name}"
+            return NoStore()
+        return Store(self.orders, self.folder, self.notes)
+
     def next_stage(self) -> None:
         """Start what is next; a command that cannot be started ends the run."""
         writer = self.output.open()
+        self.stage_at = self.deadlines.age_s()
+        self.notes.pop("pull", None)
         try:
             self.state = self.training.start(writer)
         except OSError as error:
@@ -101,7 +129,7 @@ class Run:
             if self.kill_at is not None or self.training.alive():
                 self.check()
             age = self.deadlines.age_s()
-            if age >= self.next_poll and self.training.stage == "running":
+            if self.watch and age >= self.next_poll and self.training.stage == "running":
                 self.next_poll = age + POLL_S
                 self.watch.poll(age)
             self.beat_if_due()
@@ -110,7 +138,10 @@ class Run:
     def read(self, wait_s: float) -> None:
         """Hand on what was printed, and collect the dead."""
         lines = self.output.read(wait_s)
-        if lines and self.training.stage == "running":
+        self.console.show(lines)
+        if lines and self.training.stage == "pulling":
+            self.notes["pull"] = self.training.pulled(lines)
+        elif lines and self.watch and self.training.stage == "running":
             self.watch.lines(lines, self.deadlines.age_s())
         processes.reap()
 
@@ -152,10 +183,11 @@ class Run:
         elif due >= self.deadlines.soft_s:
             self.stop(soft, self.orders["grace_s"])
         elif self.training.stage != "running":
-            return
+            if self.training.rented and age - self.stage_at >= LIMIT_S[self.training.stage]:
+                self.stop(("launch_failed", self.training.stage.upper() + "_TIMEOUT"), 0)
         elif quiet_s and self.output.quiet_s() >= quiet_s:
             self.stop(("stalled", "NO_OUTPUT"), self.orders["grace_s"])
-        elif verdict := self.watch.verdict(age):
+        elif self.watch and (verdict := self.watch.verdict(age)):
             self.stop(verdict, self.orders["grace_s"])
 
     def stop(self, outcome: tuple[str, str], grace_s: float) -> None:

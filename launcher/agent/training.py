@@ -18,6 +18,22 @@ DOCKER_FAILED = 125
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 LAST_WORDS_S = 3.0
 """After the hard deadline: what the agent may still take to write its result."""
+DOCKER = "/usr/bin/docker"
+LIMIT_S = {"booting": 900.0, "pulling": 1800.0}
+"""What a rented machine may take to make docker ready, and to bring the image."""
+PIDS = 32768
+# A rented machine's own agent may have been started again: then it follows the container that it finds.
+RUN_OR_FOLLOW = """
+case $("$0" inspect --format "{{.State.Status}}" "$1" 2>/dev/null) in
+running | exited)
+    "$0" logs --follow --since "$2" "$1"
+    code=$("$0" wait "$1") && exit "$code"
+    exit 125 ;;
+?*) "$0" rm --force "$1" ;;
+esac
+shift 2
+exec "$0" "$@"
+"""
 
 
 class Training:
@@ -32,6 +48,9 @@ class Training:
         self.begun = ""
         self.stage = ""
         self.asked_rest = False
+        self.ending: str = orders["ending"]
+        self.rented = self.ending != "exit"
+        self.layers: dict[str, bool] = {}
         metrics = folder / "metrics.jsonl"
         own = {
             "GPULAUNCH_JOB": orders["job"],
@@ -44,9 +63,11 @@ class Training:
         self.stages: list[tuple[str, list[str]]] = [("running", list(orders["command"]))]
         if self.container:
             self._contain(metrics, sorted({"PYTHONUNBUFFERED", *orders["env"], *own}))
+        if self.container and self.rented:
+            self._on_rented_machine(folder)
 
     def _contain(self, metrics: Path, names: list[str]) -> None:
-        self.docker = shutil.which("docker") or ""
+        self.docker = DOCKER if self.rented else shutil.which("docker") or ""
         if not self.docker:
             return
         metrics.touch()
@@ -62,11 +83,22 @@ class Training:
         # A value on a command line could be read by all: docker takes it from its own environment.
         for name in names:
             run += ["--env", name]
-        has_or_pulls = '"$0" image inspect "$1" >/dev/null 2>&1 || exec "$0" pull --quiet "$1"'
+        has_or_pulls = '"$0" image inspect "$1" >/dev/null 2>&1 || exec "$0" pull "$1"'
         self.stages = [
             ("pulling", ["sh", "-c", has_or_pulls, self.docker, image]),
             ("running", [*run, image, *self.orders["command"]]),
         ]
+
+    def _on_rented_machine(self, folder: Path) -> None:
+        """Docker is made ready first, its log is bounded, and the machine's own processes come before the container."""
+        _, (docker, run, *rest) = self.stages.pop()
+        bounds = ["--log-driver", "json-file", "--log-opt", "max-size=64m", "--log-opt", "max-file=2"]
+        bounds += ["--pids-limit", str(PIDS), "--oom-score-adj", "500"]
+        log = folder / "output.log"
+        # One second twice is better than one line lost.
+        since = str(log.stat().st_mtime - 1) if log.exists() else "0"
+        argv = ["sh", "-c", RUN_OR_FOLLOW, docker, self.container, since, run, *bounds, *rest]
+        self.stages = [("booting", ["sh", self.orders["prepare"]]), *self.stages, ("running", argv)]
 
     def start(self, out: int) -> str:
         """Start the next stage, with its output to that descriptor; returns the stage's name. Raises OSError."""
@@ -97,6 +129,14 @@ class Training:
         """The process group of what runs; 0 when nothing was started."""
         return self.process.pid if self.process else 0
 
+    def pulled(self, lines: list[str]) -> str:
+        """How far the image is, from what `docker pull` prints when nobody looks: `<layer>: <what happens to it>`."""
+        for line in lines:
+            layer, parted, what = line.partition(": ")
+            if parted and " " not in layer:
+                self.layers[layer] = what in ("Pull complete", "Already exists")
+        return f"the image is being pulled: layers {sum(self.layers.values())} of {len(self.layers)}"
+
     def terminate(self, grace_s: float) -> None:
         """Ask it to save and end. Its main process is asked, since it may need its helpers while it saves."""
         self.stages.clear()
@@ -122,6 +162,8 @@ class Training:
                 subprocess.run(
                     [self.docker, "rm", "--force", self.container], capture_output=True, timeout=limit_s, check=False
                 )
+            except FileNotFoundError:
+                pass  # no docker, no container
             except (OSError, subprocess.TimeoutExpired):
                 processes.kill_all(limit_s, self.group)
                 return False
@@ -133,6 +175,8 @@ class Training:
             self.kill(1.0)
         finally:
             if late_s > LAST_WORDS_S:
+                if self.rented:
+                    subprocess.Popen(["sh", self.ending, "hard"], start_new_session=True)
                 os._exit(1)
 
     def exit_code(self) -> int | None:
@@ -151,6 +195,8 @@ class Training:
         code = self.process.returncode if self.process else None
         if code is None:
             return "failed", "NOT_KILLED"
+        if self.stage == "booting":
+            return "launch_failed", "DOCKER_NOT_READY"
         if self.stage == "pulling":
             return "launch_failed", "IMAGE_PULL_FAILED"
         if self.container and code == DOCKER_FAILED:

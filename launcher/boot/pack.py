@@ -73,8 +73,9 @@ def modules(names: Iterable[str]) -> dict[str, str]:
 
 
 def pack(content: Mapping[str, str]) -> bytes:
-    """Files by their path, as JSON, compressed: bzip2, which packs short programs 4 % tighter than xz does."""
-    return bz2.compress(json.dumps(content, ensure_ascii=False).encode())
+    """Paths and contents in turn, each ended by a NUL, compressed. bzip2 packs short programs 4 % tighter than xz."""
+    assert not any("\0" in text for item in content.items() for text in item), "the NUL is what parts them"
+    return bz2.compress("\0".join(text for item in content.items() for text in item).encode())
 
 
 def packed_core() -> bytes:

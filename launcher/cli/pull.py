@@ -34,7 +34,11 @@ def pull(*, job: str, folder: Path | None, as_json: bool) -> int:
     from launcher.pull import pull as fetch
 
     source = _source(job)
-    pulled = fetch(source, folder or Path(source.name), say)
+    if source.store is not None and "://" in source.store.address:
+        say(f"Fetching from {source.store.address}: this may take a while.")
+    pulled = fetch(source, folder or Path(source.name))
+    for note in pulled.notes:
+        say(note)
     if as_json:
         put_json(_document(source, pulled))
     else:
@@ -49,12 +53,13 @@ def _source(name_or_id: str) -> Source:
     try:
         if state is None:
             raise UsageError(f"There is no job {name_or_id[:60]!r}.", "No job was ever launched here.", "gpulaunch up")
-        return _from_journal(state, state.journal.find(name_or_id))
+        job = state.journal.find(name_or_id)
     except UsageError:
         address = load_config(os.environ).store
         if address in (None, "none"):
             raise
         return _from_store(str(address), name_or_id)
+    return _from_journal(state, job)
 
 
 def _from_journal(state: Context, job: Job) -> Source:

@@ -59,7 +59,7 @@ class LocalMachine:
     def _backstop_pid(self) -> int | None:
         if not self.backstop_lives():
             return None
-        text = (self.folder.path / "backstop.pid").read_text(encoding="ascii").strip()
+        text = self.folder.tail("backstop.pid", 20)  # it takes its lock first, then writes its pid
         return int(text) if text else None
 
     def has_container(self) -> bool:

@@ -66,6 +66,6 @@ def _spot_usd(market: SpotMarket, start_s: float, billed_s: Decimal, bid: Decima
 
 
 def _whole_s(end_s: float, start_s: float, granularity_s: Decimal | int) -> Decimal:
-    """Seconds from start to end, rounded up to the granularity; a microsecond is the noise of binary floats."""
-    steps = math.ceil(round((end_s - start_s) / float(granularity_s), 6))
+    """Seconds from start to end, rounded up to the granularity; less than a millisecond is the noise of floats."""
+    steps = math.ceil(round((end_s - start_s) / float(granularity_s), 3))
     return Decimal(max(steps, 0)) * granularity_s

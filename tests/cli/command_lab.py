@@ -1,4 +1,4 @@
-"""A place to run the installed `gpulaunch` in: a home of its own, a clean environment, and eyes on every process of it."""
+"""A place to run the installed `gpulaunch` in: a home of its own, a clean environment, eyes on all its processes."""
 
 from __future__ import annotations
 
@@ -293,11 +293,14 @@ class Lab:
         """The pid of the one machine's backstop."""
         return int((self.machine() / "backstop.pid").read_text())
 
+    def started_training_pid(self) -> int:
+        """The pid of the one machine's training, 0 while it has not started."""
+        known = [path for folder in self.machines() if (path := folder / "training.json").exists()]
+        return int(json.loads(known[0].read_text())["pid"]) if known else 0
+
     def training_pid(self) -> int:
         """The pid of the one machine's training, once it runs."""
-        path = self.machine() / "training.json"
-        wait_until(path.exists, "the training to start")
-        return int(json.loads(path.read_text())["pid"])
+        return int(wait_until(self.started_training_pid, "the training to start"))
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """The living processes of this home; with words, only those whose command line holds all of them."""
@@ -327,7 +330,9 @@ class Lab:
         for terminal in self._terminals:
             terminal.close()
         live = self.live()
-        if not live:  # a guard notices within a second that nothing is left to watch
+        if not live:
+            for guard in self.guards():  # it would end by itself, after a second in which it only waits
+                guard.terminate()
             with contextlib.suppress(AssertionError):
                 wait_until(lambda: not self.processes(), "the last processes to end", bound_s=10.0)
         left = [f"job {name} is live" for name in live]

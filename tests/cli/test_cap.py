@@ -81,15 +81,20 @@ def await_end(lab: Lab) -> None:
     wait_until(lambda: not lab.processes(), "the last process to end")
 
 
-def test_a_job_that_never_ends_is_ended_by_its_cap(lab: Lab) -> None:
-    """Exit 7, a bill between 75 and 100 % of the cap, and nothing left of its processes."""
-    lab.write_job(NEVER, grace="2s")
-    done = lab.run("up", "--budget", "0.02", "--yes", "--json")
+def test_a_job_that_does_not_end_is_ended_by_its_cap(new_lab: Callable[[], Lab]) -> None:
+    """Exit 7 and 75 to 100 % of the cap, whether the training obeys SIGTERM or is killed after its grace."""
+    labs = [new_lab(), new_lab()]
+    for lab, command in zip(labs, (NEVER, [sys.executable, "-c", IGNORES_SIGTERM]), strict=True):
+        lab.write_job(command, grace="2s")
+    started = [lab.start("up", "--budget", "0.02", "--yes", "--json") for lab in labs]
+    trainings = [wait_until(lab.started_training_pid, "the training to start") for lab in labs]
+    for lab, up in zip(labs, started, strict=True):
+        done = lab.ended(up)
 
-    assert done.code == 7
-    assert (done.document["outcome"], done.document["spend_confirmed"]) == ("budget_reached", True)
-    assert Decimal("0.015") <= spent(done.document) <= Decimal("0.02")
-    assert lab.processes("sleep") == []
+        assert done.code == 7
+        assert (done.document["outcome"], done.document["spend_confirmed"]) == ("budget_reached", True)
+        assert Decimal("0.015") <= spent(done.document) <= Decimal("0.02")
+    assert [pid for pid in trainings if alive(pid)] == []
 
 
 def test_any_one_layer_alone_holds_the_cap(new_lab: Callable[[], Lab]) -> None:
@@ -144,15 +149,6 @@ def test_a_closed_terminal_changes_nothing(lab: Lab) -> None:
 
     assert terminal.process.returncode == -signal.SIGHUP
     assert_within_small_cap(lab.status())
-
-
-def test_a_training_that_ignores_sigterm_is_killed_after_its_grace(lab: Lab) -> None:
-    """The grace lies inside the cap."""
-    lab.write_job([sys.executable, "-c", IGNORES_SIGTERM], grace="2s")
-    done = lab.run("up", "--budget", "0.0105", "--yes", "--json")
-
-    assert (done.code, done.document["outcome"]) == (7, "budget_reached")
-    assert Decimal("0.0085") <= spent(done.document) <= Decimal("0.0105")
 
 
 def test_children_that_try_to_escape_end_with_a_training_that_ends(lab: Lab) -> None:

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
 from command_lab import SMALL_CAP, spent
 
 if TYPE_CHECKING:
@@ -62,29 +61,29 @@ class JumpingPython:
         part.replace(self._packages / "offset")
 
 
-@pytest.mark.parametrize("seconds", [7200, -7200])
-def test_a_jump_of_the_wall_clock_moves_no_deadline(
-    new_lab: Callable[[], Lab], tmp_path: Path, seconds: int
-) -> None:
-    """Under one guard, and under one that takes over after the jump: the job ends by its cap, neither sooner nor later."""
-    python = JumpingPython(tmp_path / "python")
-    labs = [new_lab(), new_lab()]
-    for lab in labs:
-        lab.gpulaunch = [str(python.path), "-m", "launcher.cli"]
-        lab.write_job()
-        assert lab.run("up", "--budget", SMALL_CAP, "--yes", "--detach").code == 0
-    started = [lab.await_state("running")["started_at"] for lab in labs]
-    labs[1].kill_guard()
-    python.jump(seconds)
-    after = [lab.status() for lab in labs]
-
-    assert [view["state"] for view in after] == ["running", "running"]
-    assert [view["started_at"] for view in after] == started
-    for lab in labs:
+def test_a_jump_of_the_wall_clock_moves_no_deadline(new_lab: Callable[[], Lab], tmp_path: Path) -> None:
+    """Two hours on and two hours back, under one guard and under one that takes over after the jump, side by side."""
+    cases = {}
+    for seconds in (7200, -7200):
+        python = JumpingPython(tmp_path / f"python{seconds}")
+        for replaced in (False, True):
+            lab = new_lab()
+            lab.gpulaunch = [str(python.path), "-m", "launcher.cli"]
+            lab.write_job()
+            cases[seconds, replaced] = lab, python, lab.start("up", "--budget", SMALL_CAP, "--yes", "--detach")
+    before = {case: lab.await_state("running") for case, (lab, _, _) in cases.items()}
+    for (seconds, replaced), (lab, python, up) in cases.items():
+        assert lab.ended(up).code == 0
+        if replaced:
+            lab.kill_guard()
+        python.jump(seconds)
+    for case, (lab, _, _) in cases.items():
+        after = lab.status()
+        assert (after["state"], after["started_at"]) == ("running", before[case]["started_at"]), case
+    for case, (lab, _, _) in cases.items():
         view = lab.await_state("gone")
-        assert view["outcome"] == "budget_reached"
-        assert SMALL_CAP_USED <= spent(view) <= Decimal(SMALL_CAP)
-        assert view["spend_confirmed"] is True
+        assert (view["outcome"], view["spend_confirmed"]) == ("budget_reached", True), case
+        assert SMALL_CAP_USED <= spent(view) <= Decimal(SMALL_CAP), case
 
 
 def test_the_jump_reaches_every_process(lab: Lab, tmp_path: Path) -> None:

@@ -99,3 +99,17 @@ def test_ctrl_c_at_the_question_of_down_ends_nothing(lab: Lab) -> None:
     assert terminal.ends() == 130
     assert lab.live() == ["job"]
     lab.down()
+
+
+def test_ctrl_c_ends_the_reading_of_a_log_and_nothing_else(lab: Lab) -> None:
+    """A word, no traceback, and the job goes on."""
+    lab.write_job(["sh", "-c", "echo begun; sleep 600"])
+    lab.launch()
+    terminal = lab.terminal("logs", "job", "-f")
+    terminal.shows("begun")
+    terminal.press_ctrl_c()
+
+    assert terminal.ends() == 130
+    assert terminal.text.replace("^C", "").split() == ["begun", "Interrupted."]
+    assert lab.live() == ["job"]
+    lab.down()

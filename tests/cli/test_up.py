@@ -91,7 +91,7 @@ def test_a_dry_run_shows_the_plan_and_creates_nothing(lab: Lab) -> None:
 
 
 def test_a_dry_run_as_json_is_one_document(lab: Lab) -> None:
-    """stdout is data and nothing else."""
+    """On stdout there is data and nothing else."""
     lab.write_job()
     done = lab.run("up", "--budget", "0.02", "--dry-run", "--json")
 

@@ -31,7 +31,7 @@ class LocalHarness(Harness):
         self._work = folder / "work"
         self._work.mkdir()
         self._clock = SystemClock()
-        self.provider: LocalProvider = LocalProvider(clock=self._clock, home=str(self._home), settings={"price_per_hour": "3.6"})
+        self.provider: LocalProvider = LocalProvider(clock=self._clock, home=str(self._home), settings={})
         self.hard_after_s = 12.0
         self.up_within_s = SLOW_S
         self.gone_within_s = SLOW_S

@@ -83,13 +83,26 @@ class Invariants:
         share = bill / launched.job.cap_usd
         if bill > launched.job.cap_usd + DUST_USD:
             self._require(
-                any(self._excuse(machine) for machine in world.cloud.machines(launched.job.id)),
-                f"{launched.job.id}: the bill is {bill:.6f}, the cap {launched.job.cap_usd}",
+                self._is_excused(launched), f"{launched.job.id}: the bill is {bill:.6f}, the cap {launched.job.cap_usd}"
             )
         else:
             self.worst_share = max(self.worst_share, share)
         spend = spend_usd(attempts, world.clock.now())
-        self._require(spend >= bill - DUST_USD, f"{launched.job.id}: the ledger says {spend:.6f}, the bill {bill:.6f}")
+        if spend < bill - DUST_USD:
+            # Found gone by a guard that had not seen it for long, it is taken to have met its deadline.
+            self._require(
+                self._is_excused(launched) and not all(attempt.confirmed for attempt in attempts),
+                f"{launched.job.id}: the ledger says {spend:.6f}, the bill {bill:.6f}",
+            )
+
+    def _is_excused(self, launched: Launched) -> bool:
+        """A machine of this job was late, and a limit says why."""
+        world = self._world
+        late = [each for each in world.cloud.machines(launched.job.id) if self._end_s(each) > self.hard_s(each)]
+        return any(self._excuse(machine) for machine in late)
+
+    def _end_s(self, machine: SimMachine) -> float:
+        return self._world.now_s if machine.gone_s is None else machine.gone_s
 
     def _check_known(self, job_id: str, number: int, machine_id: str) -> None:
         """Nothing exists that the journal does not know as live."""
@@ -124,7 +137,7 @@ class Invariants:
 
     def latest_s(self, machine: SimMachine) -> float:
         """When nothing of it may be left, on the cloud's axis."""
-        return self.hard_s(machine) + self._world.cloud.shape.worst_lateness_s
+        return max(self.hard_s(machine), machine.created_s) + self._world.cloud.shape.worst_lateness_s
 
     # Limits
 
@@ -144,11 +157,19 @@ class Invariants:
             return limits.CLOUD_KEEPS_IT
         if self._is_left_alone(machine):
             timer = world.cloud.shape.timer
-            if machine.deadline_s is None:
+            if not self._was_armed(machine):
                 return limits.NO_LAYER_LEFT
             if timer is not None and not timer.ends_stopped and machine.state_reason == "switched off":
                 return limits.SWITCHED_OFF
         return None
+
+    def _was_armed(self, machine: SimMachine) -> bool:
+        """The cloud's timer was armed before the deadline."""
+        timer = self._world.cloud.shape.timer
+        if timer is None or not timer.armed_apart:
+            return timer is not None
+        armed_s = machine.things.get("timer", (math.inf, None))[0]
+        return armed_s <= self.hard_s(machine)
 
     def _is_left_alone(self, machine: SimMachine) -> bool:
         """The agent could not end it, and the guard could not either at the time when it was due."""
@@ -206,7 +227,7 @@ class Invariants:
         world = self._world
         attempt = next(each for each in self._attempts[job.id] if each.token == machine.intent.token)
         ended_s = next((at_s for at_s, state in machine.history if state is MachineState.STOPPING), None)
-        if ended_s is None or self._has_an_excuse(launched, machine) or self._is_forgotten(machine):
+        if ended_s is None or self._has_an_excuse(launched, machine):
             return
         agent = machine.agent
         self._require(agent is not None, f"{machine.id} was ended before its agent was up")
@@ -218,21 +239,28 @@ class Invariants:
             ended_s >= min(soft_s, done_s) - DUST_S,
             f"{machine.id} was ended at {ended_s:.1f}, {min(soft_s, done_s) - ended_s:.1f} s too early",
         )
+        if (unknown := self._why_unknown(machine)) is not None:
+            self.limits[unknown] += 1
+            return
         if attempt.outcome in ("budget_reached", "duration_reached"):
             self._require(ended_s >= soft_s - DUST_S, f"{machine.id}: {attempt.outcome} before the soft deadline")
         if done_s < soft_s and machine.script.exit_code == 0 and attempt.outcome != "finished":
             self._require(False, f"{machine.id} finished, and the journal says {attempt.outcome}")
 
-    def _is_forgotten(self, machine: SimMachine) -> bool:
-        """The guard was away until the cloud had forgotten the machine, and its console with it."""
+    def _why_unknown(self, machine: SimMachine) -> str | None:
+        """The limit for which nobody can know how the training ended, if one applies."""
         world = self._world
+        if machine.gone_s is None:
+            return None
         attempt = next(each for each in self._attempts[machine.intent.job] if each.token == machine.intent.token)
         seen_at = attempt.observed_at or attempt.created_at
         seen_s = self.made_s(attempt) + (seen_at - attempt.created_at).total_seconds()
-        forgotten = machine.gone_s is not None and seen_s - machine.gone_s > world.cloud.shape.evidence_s
-        if forgotten:
-            self.limits[limits.FORGOTTEN] += 1
-        return forgotten
+        if seen_s - machine.gone_s > world.cloud.shape.evidence_s:
+            return limits.FORGOTTEN
+        met = {call for call, _ in world.faults.met}
+        read = [call for call in world.cloud.calls if call.name == "console" and call.about == machine.id]
+        heard = any(call.at_s >= machine.gone_s and call not in met for call in read)
+        return None if heard else limits.UNREADABLE
 
     def _has_an_excuse(self, launched: Launched, machine: SimMachine) -> bool:
         """Something befell it that ends a machine by the policy's own rules."""
@@ -249,6 +277,7 @@ class Invariants:
             or machine.state_reason == "PREEMPTED"
             or (cut is not None and cut[1] - cut[0] > 300)
             or (cut is not None and cut[0] < 120)
+            or (machine.agent is not None and machine.agent.cut_s[0] <= machine.agent.ended_s < machine.agent.cut_s[1])
             or delayed
         )
 

@@ -11,5 +11,6 @@ NO_LAYER_LEFT = (
 )
 SWITCHED_OFF = "switched off from inside on a cloud whose timer does not see that, and nobody's guard was there"
 FORGOTTEN = "the guard came back after the cloud had forgotten how the machine ended"
+UNREADABLE = "the console could not be read while, and for a time after, its machine ended"
 
-ALL = (CLOUD_KEEPS_IT, NO_LAYER_LEFT, SWITCHED_OFF, FORGOTTEN)
+ALL = (CLOUD_KEEPS_IT, NO_LAYER_LEFT, SWITCHED_OFF, FORGOTTEN, UNREADABLE)

@@ -29,9 +29,18 @@ from launcher.guard import Guard
 from launcher.job import Checkpoints, JobSpec, Resources, spec_to_json
 from launcher.plan import Plan, make_plan
 from launcher.records import Job
-from providers.base import Backstop, Intent, MachineState, Offer, OfferRequest
+from providers.base import (
+    Backstop,
+    CapacityError,
+    Intent,
+    InvalidRequest,
+    MachineState,
+    Offer,
+    OfferRequest,
+    QuotaError,
+)
 from providers.simulated.cloud import SimulatedCloud
-from providers.simulated.faults import Call, Fault, Faults, SimulatedCrash
+from providers.simulated.faults import Call, Fault, Faults, Refuse, SimulatedCrash
 from providers.simulated.offers import offers
 from providers.simulated.provider import SimulatedProvider
 from providers.simulated.script import Script
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
 
 OWNER = "owner-1"
 FAR_S = math.inf
+_ABOUT_NEW_MACHINES = (CapacityError, QuotaError, InvalidRequest)
 # A launcher whose clock differs more from the cloud's refuses to launch (DESIGN, section 3).
 MOST_SKEW_S = 300.5
 # Nothing takes longer than this, or it does not end.
@@ -63,15 +73,21 @@ def light_boot_data() -> Iterator[None]:
 
 
 class RecordingFaults(Faults):
-    """Faults that remember which call each met."""
+    """Faults that remember which call each met.
 
-    def __init__(self, seed: int | str) -> None:
+    A cloud that has made a machine for a token answers a replay from memory: neither a lack of capacity nor a quota
+    stands in its way any more.
+    """
+
+    def __init__(self, seed: int | str, knows_token: Callable[[str], bool]) -> None:
         super().__init__(seed)
         self.met: list[tuple[Call, Fault]] = []
+        self._knows_token = knows_token
 
-    def draw(self, call: Call) -> Fault | None:
-        """The fault that this call meets, if any."""
-        fault = super().draw(call)
+    def _pick(self, call: Call) -> Fault | None:
+        fault = super()._pick(call)
+        if isinstance(fault, Refuse) and issubclass(fault.error, _ABOUT_NEW_MACHINES) and self._knows_token(call.about):
+            return None
         if fault is not None:
             self.met.append((call, fault))
         return fault
@@ -107,7 +123,7 @@ class World:
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.wall = VirtualClock()
-        self.faults = RecordingFaults(seed)
+        self.faults = RecordingFaults(seed, lambda token: self.cloud.machine_of(token) is not None)
         self.cloud = SimulatedCloud(
             self.wall,
             shape=shape,
@@ -412,7 +428,7 @@ class World:
     def _look(self) -> None:
         assert self.guard is not None
         self.looks += 1
-        assert self.looks < MOST_LOOKS, "it does not end"
+        assert self.looks < MOST_LOOKS, f"it does not end: {self.journal.jobs(live=True)}"
         try:
             with redirect_stderr(self._log):
                 wait_s = self.guard.tick()
