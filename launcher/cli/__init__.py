@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 
 from launcher.core.errors import Exit, GpulaunchError, Interrupted
+from launcher.core.version import VERSION
 
 # name: (module, one line of help). The function has the module's name.
 COMMANDS = {
@@ -78,9 +79,7 @@ class LazyGroup(click.Group):
 
 def _show_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import version  # 25 ms, which no other command has to spend
-
-        click.echo(f"gpulaunch {version('gpulaunch')}")
+        click.echo(f"gpulaunch {VERSION}")
         ctx.exit()
 
 
