@@ -83,6 +83,8 @@ class Guard:
             except StateError as error:  # a full disk: what can be done without writing was done; again, soon
                 _say("journal", error)
                 wait_s = self._provider.poll_s
+                with contextlib.suppress(StateError):  # it cannot even be read
+                    wait_s = self._next_look_s()
             if wait_s is None:
                 return
             self._clock.sleep(wait_s, self._wake)
@@ -157,7 +159,9 @@ class Guard:
             attempt = _closed(before, evidence, now)
         elif machine is not None:
             attempt = _observed(before, machine, now)
-        attempt = replace(self._read_heartbeat(attempt, force=gone), trouble=trouble)
+        if gone or attempt.age_s(now) < attempt.hard_after_s:  # what is due is ended first; its console can wait
+            attempt = self._read_heartbeat(attempt, force=gone)
+        attempt = replace(attempt, trouble=trouble)
         seen_gpu = machine or evidence
         if seen_gpu is not None and seen_gpu.gpu is not None:
             attempt = replace(attempt, beat={**(attempt.beat or {}), "gpu": seen_gpu.gpu})

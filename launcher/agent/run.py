@@ -87,17 +87,17 @@ class Run:
         """Boot data that is short of room brings no metric readers: the training runs and ends without them."""
         try:
             from . import watch
-        except ImportError as error:
-            self.notes["watch"] = f"no metrics and no early stop: this machine was sent no {error.name}"
+        except ImportError:
+            self.notes["watch"] = "no metrics and no early stop: this machine was sent no readers for them"
         else:
             self.watch = watch.Watch(self.orders, self.orders["workdir"], str(self.folder))
 
     def _make_store(self) -> Any:
         try:
             from .store import Store
-        except ImportError as error:
+        except ImportError:
             if self.orders["store"]:
-                self.notes["store"] = f"nothing is saved: this machine was sent no {error.name}"
+                self.notes["store"] = "nothing is saved: this machine was not sent the way to the store"
             return NoStore()
         return Store(self.orders, self.folder, self.notes)
 

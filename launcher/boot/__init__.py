@@ -6,7 +6,7 @@ wrote travels inside the orders as encoded data, never spliced into a script.
 
 from launcher.boot.render import LIMIT_BYTES, build
 from launcher.boot.orders import DEFAULT_HEARTBEAT_S, HEARTBEAT_S, make_orders
-from launcher.boot.pack import packed_agent, packed_core
+from launcher.boot.pack import packed_agent, packed_core, packed_rest
 
 __all__ = [
     "DEFAULT_HEARTBEAT_S",
@@ -16,4 +16,5 @@ __all__ = [
     "make_orders",
     "packed_agent",
     "packed_core",
+    "packed_rest",
 ]

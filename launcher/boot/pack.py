@@ -36,8 +36,6 @@ CORE = (
 )
 # Without a store nothing asks for these.
 FOR_A_STORE = ("checkpoints", "store")
-# The reader of a binary format that few trainings write, and no other format needs.
-TENSORBOARD = "tensorboard"
 
 
 @cache
@@ -76,6 +74,12 @@ def pack(content: Mapping[str, str]) -> bytes:
     """Paths and contents in turn, each ended by a NUL, compressed. bzip2 packs short programs 4 % tighter than xz."""
     assert not any("\0" in text for item in content.items() for text in item), "the NUL is what parts them"
     return bz2.compress("\0".join(text for item in content.items() for text in item).encode())
+
+
+@cache
+def packed_rest() -> bytes:
+    """All but the core: what a machine fetches when its boot data has no room for it. Named by its SHA-256."""
+    return pack(modules(name for name in sources() if name not in CORE))
 
 
 def packed_core() -> bytes:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.boot import pack, strip
 from launcher.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # EC2: the limit of user data, before base64 (ec2/latest/userguide, "Instance user data"). Azure: of customData, decoded
 # (the VM's resource reference). GCP: of one metadata value.
@@ -26,11 +30,12 @@ WORKDIR = "/var/lib/gpulaunch/workspace"
 CONSOLE = ("/dev/ttyS0", "/dev/console")
 
 
-def build(provider: str, orders: dict[str, Any]) -> bytes:
+def build(provider: str, orders: dict[str, Any], rest_url: str = "") -> bytes:
     """The boot data for a machine of this provider.
 
-    Raises UsageError for a job that a rented machine cannot run or whose boot data is too large, and
-    jinja2.UndefinedError for a template that asks for more than there is.
+    `rest_url` is where the machine can fetch `packed_rest()`, should it have no room in the boot data. Raises
+    UsageError for a job that a rented machine cannot run or whose boot data is too large, and jinja2.UndefinedError for
+    a template that asks for more than there is.
     """
     if provider not in LIMIT_BYTES:
         return _local(provider, orders)
@@ -40,26 +45,27 @@ def build(provider: str, orders: dict[str, Any]) -> bytes:
             "On a rented machine the training runs in a container, which keeps it from the machine's own identity.",
             "Set `image:` in the job file, for example `image: pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime`.",
         )
-    for modules in _choices(orders):
-        data = _rented(provider, orders, modules)
+    for modules, rest in _choices(orders, rest_url):
+        data = _rented(provider, {**orders, "rest": rest}, modules)
         if len(data) <= LIMIT_BYTES[provider]:
             return data
     raise UsageError(
         f"The job is too large to be sent to {provider}: {len(data):,} bytes of boot data, "
         f"{LIMIT_BYTES[provider]:,} are allowed.",
-        "Command, environment, metrics and early-stop rules of the job file travel in it, with the agent.",
-        "Put long values and scripts into files of the working folder, or set `metrics.format` to the one you use.",
+        "The job's command and variables travel in it with the agent, whose metric readers go another way with a store.",
+        "Set `store:` in the job file, or take early_stop and stall.no_progress out of it; put long values into files.",
     )
 
 
-def _choices(orders: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The agent's modules that this job needs, and after that those that it can do without if need be."""
-    needless = () if orders["store"] else pack.FOR_A_STORE
-    whole = tuple(name for name in pack.sources() if name not in needless)
-    form = orders["metrics"].get("format", "auto")
-    if form == pack.TENSORBOARD:
-        return [whole]
-    return [whole, tuple(name for name in whole if name != pack.TENSORBOARD)]
+def _choices(orders: dict[str, Any], rest_url: str) -> Iterator[tuple[tuple[str, ...], dict[str, str] | None]]:
+    """What of the agent could travel, the best first: its modules, and what is then fetched."""
+    whole = tuple(name for name in pack.sources() if orders["store"] or name not in pack.FOR_A_STORE)
+    yield whole, None
+    if rest_url:
+        digest = hashlib.sha256(pack.packed_rest()).hexdigest()
+        yield pack.CORE, {"url": rest_url, "sha256": digest, "needs": "gpulaunch_agent/watch.py"}
+    elif not orders["early_stop"] and not orders["stall"]["no_progress_s"] and not orders["store"]:
+        yield pack.CORE, None
 
 
 def _rented(provider: str, orders: dict[str, Any], modules: tuple[str, ...]) -> bytes:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Sums of fractions of a second in binary floats differ in digits beyond this.
 DUST_USD = Decimal("0.000001")
 DUST_S = 0.001
+# A guard looks at a deadline when it is due; all its looks of that moment are over by then.
+GUARD_LATENESS_S = 1.0
 
 
 class ViolationError(AssertionError):
@@ -74,6 +76,7 @@ class Invariants:
                 if machine.state is not None:
                     self._check_known(job_id, int(machine.intent.tags[TAG_ATTEMPT]), machine.id)
                     self._check_lateness(machine, world.now_s)
+                    self._check_guard_in_time(machine)
             self._check_money(launched)
 
     def _check_money(self, launched: Launched) -> None:
@@ -122,18 +125,41 @@ class Invariants:
                 f"{machine.id} exists {end_s - latest_s:.1f} s after its hard deadline and the declared lateness",
             )
 
+    def _check_guard_in_time(self, machine: SimMachine) -> None:
+        """A guard that nothing hinders has ordered the delete at the hard deadline, whatever agent and timer do."""
+        world = self._world
+        if machine.state is MachineState.STOPPING:
+            return
+        attempt = self.attempt_of(machine)
+        if attempt.state == State.CREATING:  # found by the next replay of its create call
+            return
+        hard_s = max(self.made_s(attempt) + attempt.hard_after_s, machine.created_s)
+        if world.now_s <= hard_s + GUARD_LATENESS_S:
+            return
+        if not self._guard_was_hindered(hard_s - world.provider.poll_s, world.now_s):
+            late_s = world.now_s - hard_s
+            ordered = attempt.deletes > 0
+            self._require(ordered, f"{machine.id} is {late_s:.1f} s past its deadline, and no guard ordered its end")
+
     def hard_s(self, machine: SimMachine) -> float:
         """The hard deadline, on the cloud's axis.
 
-        It counts from the frozen request. Where the caller's clock is ahead, or a duration is counted from the moment
-        when the machine runs, it counts from the moment when the cloud began to make it: nothing is billed before.
+        It counts from the frozen request. A duration counts from the moment when the machine is made, since nothing is
+        billed before; so does a request from the future, where the caller's clock is ahead, until that time has come.
         """
-        attempt = next(each for each in self._attempts[machine.intent.job] if each.token == machine.intent.token)
-        from_s = self.made_s(attempt)
+        attempt = self.attempt_of(machine)
+        made_s = self.made_s(attempt)
         timer = self._world.cloud.shape.timer
-        if self._world.jobs[machine.intent.job].skew_s > 0 or (timer is not None and timer.counts_from_running):
+        armed_s = machine.things.get("timer", (machine.created_s, None))[0]
+        ahead_s = max(self._world.jobs[machine.intent.job].skew_s, 0.0)
+        from_s = max(made_s, min(made_s + ahead_s, max(armed_s, machine.created_s)))
+        if timer is not None and timer.counts_from_running:
             from_s = max(from_s, machine.created_s)
         return from_s + attempt.hard_after_s
+
+    def attempt_of(self, machine: SimMachine) -> Attempt:
+        """What the journal says of it. Raises StopIteration for a machine that it does not know."""
+        return next(each for each in self._attempts[machine.intent.job] if each.token == machine.intent.token)
 
     def latest_s(self, machine: SimMachine) -> float:
         """When nothing of it may be left, on the cloud's axis."""
@@ -178,11 +204,13 @@ class Invariants:
         agent = machine.agent
         if agent is not None and agent.ended_s <= hard_s and machine.state_reason != "switched off":
             return False
-        until_s = machine.gone_s or world.now_s
-        from_s = hard_s - world.provider.poll_s
+        return self._guard_was_hindered(hard_s - world.provider.poll_s, machine.gone_s or world.now_s)
+
+    def _guard_was_hindered(self, from_s: float, until_s: float) -> bool:
+        """It was dead or asleep, or one of its calls met a fault."""
+        world = self._world
         away = any(since_s < until_s and from_s < back_s for since_s, back_s in world.absent)
-        failing = any(from_s <= call.at_s <= until_s for call, _ in world.faults.met)
-        return away or failing
+        return away or any(from_s <= call.at_s <= until_s for call, _ in world.faults.met)
 
     # At the end
 
@@ -224,16 +252,17 @@ class Invariants:
 
     def _check_not_early(self, job: Job, launched: Launched, machine: SimMachine) -> None:
         """A machine that nothing befell lives until its training is done, or until its soft deadline."""
-        world = self._world
-        attempt = next(each for each in self._attempts[job.id] if each.token == machine.intent.token)
+        attempt = self.attempt_of(machine)
         ended_s = next((at_s for at_s, state in machine.history if state is MachineState.STOPPING), None)
         if ended_s is None or self._has_an_excuse(launched, machine):
             return
         agent = machine.agent
-        self._require(agent is not None, f"{machine.id} was ended before its agent was up")
-        assert agent is not None
         early_s = max(-launched.skew_s, 0.0)
         soft_s = self.made_s(attempt) + attempt.soft_after_s - early_s
+        if agent is None and ended_s >= soft_s:  # made late, by the replay of a call whose fate was unknown
+            return
+        self._require(agent is not None, f"{machine.id} was ended before its agent was up")
+        assert agent is not None
         done_s = agent.up_s + (machine.script.finishes_after_s or math.inf)
         self._require(
             ended_s >= min(soft_s, done_s) - DUST_S,
@@ -252,7 +281,7 @@ class Invariants:
         world = self._world
         if machine.gone_s is None:
             return None
-        attempt = next(each for each in self._attempts[machine.intent.job] if each.token == machine.intent.token)
+        attempt = self.attempt_of(machine)
         seen_at = attempt.observed_at or attempt.created_at
         seen_s = self.made_s(attempt) + (seen_at - attempt.created_at).total_seconds()
         if seen_s - machine.gone_s > world.cloud.shape.evidence_s:

@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from invariants import ViolationError
+from launching import light_boot_data
 from scenario import FOR_EVER_S, HOUR_S, Event, Scenario, draw
-from world import World, light_boot_data
+from world import World
 
 if TYPE_CHECKING:
     import sqlite3
@@ -74,7 +75,9 @@ def _pauses(scenario: Scenario) -> Callable[[], float]:
 def _live(world: World, scenario: Scenario) -> None:
     for call, fault, share in scenario.rates:
         world.faults.rate(call, fault, share)
-    world.tell(f"{scenario.shape.name} timer={scenario.shape.timer is not None} skew {scenario.skew_s:.0f} s, rates {scenario.rates}, crashes {scenario.crash_share}")
+    armed = "armed" if scenario.shape.timer is not None else "not armed"
+    world.tell(f"{scenario.shape.name}, timer {armed}, skew {scenario.skew_s:.0f} s")
+    world.tell(f"faults {scenario.rates}, a crash in {scenario.crash_share:.0%} of writes")
     queue = _Queue()
     for index, plan in enumerate(scenario.jobs):
         queue.add(world.now_s + plan.start_s, lambda index=index: _up(world, scenario, index, queue))
@@ -83,7 +86,7 @@ def _live(world: World, scenario: Scenario) -> None:
         at_s, happen = queue.pop()
         world.pass_until(max(at_s, world.now_s))
         happen()
-    _end(world)
+    finish(world)
 
 
 class _Queue:
@@ -125,31 +128,24 @@ def _up(world: World, scenario: Scenario, index: int, queue: _Queue) -> None:
 
 
 def _happen(world: World, event: Event, job_id: str, queue: _Queue) -> None:
-    if event.name == "kill guard":
-        world.kill_guard(event.amount)
-    elif event.name == "suspend":
-        world.suspend(event.amount)
-    elif event.name == "step":
-        world.step_wall_clock(event.amount)
-    elif event.name == "outage":
-        world.outage(event.amount, event.about)
-    elif event.name == "down":
-        _without_crash(world, lambda: world.down(job_id))
-    elif event.name == "kill agent":
-        world.kill_agent(job_id)
-    elif event.name == "preempt":
-        world.preempt(job_id)
-    elif event.name == "spot price":
-        world.move_spot_price(job_id, event.amount)
-    elif event.name == "disk full":
+    def fill_disk() -> None:
         world.fill_disk(full=True)
         queue.add(world.now_s + event.amount, lambda: world.fill_disk(full=False))
-    elif event.name == "launcher dies":
-        world.launcher_dies(job_id)
-    elif event.name == "power off":
-        world.power_off(job_id)
-    else:
-        raise ValueError(event.name)
+
+    happenings: dict[str, Callable[[], None]] = {
+        "kill guard": lambda: world.kill_guard(event.amount),
+        "suspend": lambda: world.suspend(event.amount),
+        "step": lambda: world.step_wall_clock(event.amount),
+        "outage": lambda: world.outage(event.amount, event.about),
+        "down": lambda: _without_crash(world, lambda: world.down(job_id)),
+        "kill agent": lambda: world.kill_agent(job_id),
+        "preempt": lambda: world.preempt(job_id),
+        "spot price": lambda: world.move_spot_price(job_id, event.amount),
+        "disk full": fill_disk,
+        "launcher dies": lambda: world.launcher_dies(job_id),
+        "power off": lambda: world.power_off(job_id),
+    }
+    happenings[event.name]()
 
 
 def _without_crash(world: World, command: Callable[[], None]) -> None:
@@ -160,7 +156,7 @@ def _without_crash(world: World, command: Callable[[], None]) -> None:
     world.journal.crash_share, world.journal.disk_is_full = share, full
 
 
-def _end(world: World) -> None:
+def finish(world: World) -> None:
     """Let all deadlines pass; then nothing goes wrong any more, a guard is there, and everything must end."""
     while (end_s := _last_deadline_s(world)) > world.now_s:
         world.pass_until(end_s)

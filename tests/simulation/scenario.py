@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Any
 
 from providers.base import AuthError, CapacityError, InvalidRequest, ProviderUnavailable, QuotaError, RateLimited
 from providers.simulated.faults import (
@@ -46,8 +45,7 @@ class JobPlan:
     egress_gb: Decimal
     max_duration_s: float | None
     scripts: tuple[Script, ...]
-    """One for each attempt; the last one for all that follow. Times that are shares of the useful time are given as
-    fractions in `shares`."""
+    """One for each attempt; the last one for all that follow."""
     work_share: float | None
     """The training ends after this share of the time until the soft deadline; None: never."""
     unpriced: bool
@@ -83,14 +81,13 @@ class Scenario:
     """The probability that a write of the journal is the guard's last act."""
     pauses_s: tuple[float, ...] = (5.0,)
     """How long the guard stays dead after its first, second, … death; the last one for all that follow."""
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def draw(seed: int) -> Scenario:
     """The world of this seed."""
     dice = random.Random(f"scenario {seed}")
     shape = _shape(dice)
-    jobs = tuple(_job(dice, shape, number) for number in range(dice.choices((1, 2, 3), (80, 14, 6))[0]))
+    jobs = tuple(draw_job(dice, shape, number) for number in range(dice.choices((1, 2, 3), (80, 14, 6))[0]))
     quiet = dice.random() < 0.25
     return Scenario(
         seed=seed,
@@ -101,7 +98,7 @@ def draw(seed: int) -> Scenario:
         events=_events(dice, jobs, 0 if quiet else dice.choices((0, 1, 2, 3, 4), (20, 30, 25, 15, 10))[0]),
         rates=() if quiet else _rates(dice),
         crash_share=0.0 if quiet or dice.random() < 0.7 else dice.choice((0.02, 0.1, 0.3)),
-        pauses_s=tuple(_pause(dice) for _ in range(12)) + (5.0,),
+        pauses_s=(*(_pause(dice) for _ in range(12)), 5.0),
     )
 
 
@@ -112,7 +109,8 @@ def _shape(dice: random.Random) -> Shape:
     return shape
 
 
-def _job(dice: random.Random, shape: Shape, number: int) -> JobPlan:
+def draw_job(dice: random.Random, shape: Shape, number: int) -> JobPlan:
+    """A job for a cloud of this shape, and what its machines will do."""
     spot = dice.random() < 0.4
     regions = sorted({item.region for item in shape.items if item.spot is not None or not spot})
     work_share = None if dice.random() < 0.25 else dice.choice((dice.uniform(0.0, 0.3), dice.uniform(0.0, 1.3), 0.99))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -19,28 +19,25 @@ import calm
 import msgspec
 from crashing_journal import CrashingJournal, empty_database
 from invariants import Invariants
+from launching import Launched, spec_of, without_price
+from recording import RecordingFaults
 from scenario import JobPlan
 
-from launcher import boot
 from launcher.agent import heartbeat
 from launcher.core.clock import VirtualClock
 from launcher.core.errors import GpulaunchError, StateError
 from launcher.guard import Guard
-from launcher.job import Checkpoints, JobSpec, Resources, spec_to_json
-from launcher.plan import Plan, make_plan
+from launcher.job import spec_to_json
+from launcher.plan import make_plan
 from launcher.records import Job
 from providers.base import (
     Backstop,
-    CapacityError,
     Intent,
-    InvalidRequest,
     MachineState,
-    Offer,
     OfferRequest,
-    QuotaError,
 )
 from providers.simulated.cloud import SimulatedCloud
-from providers.simulated.faults import Call, Fault, Faults, Refuse, SimulatedCrash
+from providers.simulated.faults import SimulatedCrash
 from providers.simulated.offers import offers
 from providers.simulated.provider import SimulatedProvider
 from providers.simulated.script import Script
@@ -54,58 +51,10 @@ if TYPE_CHECKING:
 
 OWNER = "owner-1"
 FAR_S = math.inf
-_ABOUT_NEW_MACHINES = (CapacityError, QuotaError, InvalidRequest)
 # A launcher whose clock differs more from the cloud's refuses to launch (DESIGN, section 3).
 MOST_SKEW_S = 300.5
 # Nothing takes longer than this, or it does not end.
 MOST_LOOKS = 20_000
-
-
-@contextmanager
-def light_boot_data() -> Iterator[None]:
-    """Boot data is the orders alone: what is packed around them is not this simulation's subject, and takes long."""
-    real = boot.build
-    boot.build = lambda provider, orders: json.dumps(orders).encode()
-    try:
-        yield
-    finally:
-        boot.build = real
-
-
-class RecordingFaults(Faults):
-    """Faults that remember which call each met.
-
-    A cloud that has made a machine for a token answers a replay from memory: neither a lack of capacity nor a quota
-    stands in its way any more.
-    """
-
-    def __init__(self, seed: int | str, knows_token: Callable[[str], bool]) -> None:
-        super().__init__(seed)
-        self.met: list[tuple[Call, Fault]] = []
-        self._knows_token = knows_token
-
-    def _pick(self, call: Call) -> Fault | None:
-        fault = super()._pick(call)
-        if isinstance(fault, Refuse) and issubclass(fault.error, _ABOUT_NEW_MACHINES) and self._knows_token(call.about):
-            return None
-        if fault is not None:
-            self.met.append((call, fault))
-        return fault
-
-
-@dataclass
-class Launched:
-    """One job of this world, and what the world did to it. Times are seconds on the cloud's axis."""
-
-    job: Job
-    plan: JobPlan
-    spec: JobSpec
-    offer_plan: Plan
-    skew_s: float
-    launcher_alive: bool = True
-    cancelled: bool = False
-    excuses: set[str] = field(default_factory=set)
-    """What was done to it that may well end it early."""
 
 
 class World:
@@ -180,17 +129,15 @@ class World:
 
     def launch(self, plan: JobPlan) -> Launched | None:
         """Run `up`: plan, write the job down, start a guard. None where it is refused before anything is created."""
-        spec = _spec(plan)
+        spec = spec_of(plan)
         request = OfferRequest(
             gpu="T4", disk_gb=plan.disk_gb, spot=plan.spot, regions=plan.regions, settings={}, has_image=False
         )
         found = offers(self.cloud, request)
         if plan.unpriced:
-            found = [_without_price(found[0]), *found]
+            found = [without_price(found[0]), *found]
         try:
-            made = make_plan(
-                spec, found, self.provider, backstop=Backstop(armed=True, what=""), cap_usd=plan.cap_usd
-            )
+            made = make_plan(spec, found, self.provider, backstop=Backstop(armed=True, what=""), cap_usd=plan.cap_usd)
         except GpulaunchError as error:
             self.refused += 1
             self.tell(f"{plan.name} is refused: {error}")
@@ -223,7 +170,8 @@ class World:
                 return None
         self.tell(
             f"up {plan.name}: cap {plan.cap_usd}, {made.offer.region} spot={made.offer.spot} rate "
-            f"{made.rate_usd_per_hour:.4f}, soft {made.deadlines.soft_after_s:.0f} hard {made.deadlines.hard_after_s:.0f}"
+            f"{made.rate_usd_per_hour:.4f}, soft {made.deadlines.soft_after_s:.0f}, "
+            f"hard {made.deadlines.hard_after_s:.0f}"
         )
         if self.guard is None and self.revive_s == FAR_S:
             self.revive_s = self.now_s
@@ -436,8 +384,8 @@ class World:
             self.tell(f"the guard dies at {crash}")
             self._guard_dies(self._pause_s())
             return
-        except StateError:
-            wait_s = self.provider.poll_s
+        except StateError:  # as its `run` does
+            wait_s = self.guard._next_look_s()
         if wait_s is None:
             self.tell("the guard has no more to do")
             self.guard, self.look_s = None, FAR_S
@@ -469,31 +417,3 @@ class World:
         soft_s = json.loads(intent.boot_data)["soft_after_s"]
         done_s = None if share is None else max(share * (soft_s - intent.offer.boot_s), 1.0)
         return replace(script, finishes_after_s=done_s)
-
-
-def _spec(plan: JobPlan) -> JobSpec:
-    return JobSpec(
-        name=plan.name,
-        command=("train",),
-        workdir="/nowhere",
-        path="/nowhere/gpulaunch.yaml",
-        budget_usd=plan.cap_usd,
-        max_duration_s=plan.max_duration_s,
-        egress_gb=plan.egress_gb,
-        grace_s=plan.grace_s,
-        resume=plan.resume,
-        store="s3://bucket/prefix" if plan.has_store else None,
-        checkpoints=Checkpoints(path="checkpoints") if plan.has_store else None,
-        resources=Resources(disk_gb=plan.disk_gb, spot=plan.spot, regions=plan.regions),
-    )
-
-
-def _without_price(offer: Offer) -> Offer:
-    """The same machine from a price list that does not know what its compute costs."""
-    parts = tuple(
-        msgspec.structs.replace(part, worst_usd_per_hour=Decimal(0), expected_usd_per_hour=Decimal(0))
-        if part.name == "compute"
-        else part
-        for part in offer.parts
-    )
-    return msgspec.structs.replace(offer, parts=parts)

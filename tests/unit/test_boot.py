@@ -24,7 +24,7 @@ from launcher.outcome import Outcome
 if TYPE_CHECKING:
     from launcher.job import JobSpec
 
-AGENT = Path(boot.__file__).parent / "agent"
+AGENT = Path(boot.__file__).parents[1] / "agent"
 START_OF_THE_AGENT = "main = importlib"
 # Decoded and compressed, in bytes. It grows only on purpose.
 LARGEST_AGENT = 19_800

@@ -294,7 +294,7 @@ def test_credentials_come_from_the_users_profile(server: str, tmp_path: Path, mo
         return open_store(place.url, {**place.environ, "AWS_PROFILE": profile}).attempts("j-1")
 
     assert attempts("mine") == []
-    with pytest.raises(StoreAuthError, match="There are no credentials for AWS.*yours"):
+    with pytest.raises(StoreAuthError, match=r"There are no credentials for AWS.*yours"):
         attempts("yours")
 
 
