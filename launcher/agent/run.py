@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Run:
         self.folder = Path(folder).absolute()
         self.deadlines = deadlines.Deadlines(orders, origin)
         self.notes: dict[str, str] = {}
+        self.words: Sequence[str] = ()
         self.told: set[str] = set()
         self.state = "booting"
         self.outcome: tuple[str, str] | None = None
@@ -216,7 +218,8 @@ class Run:
     def report(self) -> dict[str, Any]:
         """What is known of the run, for heartbeats and the result."""
         known = self.watch.report() if self.watch else {}
-        notes = [*self.notes.values(), *known.get("notes", ())]
+        self.words = known.get("notes", ())
+        notes = [*self.notes.values(), *self.words]
         known.update(age_s=round(self.deadlines.age_s(), 1), output_bytes=self.output.bytes, notes=notes)
         if self.outcome:
             known["outcome"], known["reason"] = self.outcome
@@ -231,7 +234,7 @@ class Run:
         self.next_beat = self.deadlines.age_s() + self.orders["heartbeat_s"]
         own = {"state": self.state, "pid": self.training.group, "output_age_s": round(self.output.quiet_s(), 1)}
         report = self.report()
-        for note in report["notes"]:
+        for note in self.words:
             # Once each, into the log too; the figures in a note change, its first words do not.
             if note[:NOTE_KEY] not in self.told:
                 self.told.add(note[:NOTE_KEY])

@@ -81,7 +81,8 @@ def _scale(values: Sequence[float]) -> Callable[[float], float]:
 def _share(value: float, low: float, high: float) -> float:
     """Where a value lies between two others, from 0 to 1; in the middle when they are the same."""
     # Halves, because the distance of two very large numbers can be beyond what a float holds.
-    return (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.5
+    distance = high / 2 - low / 2
+    return (value / 2 - low / 2) / distance if distance > 0 else 0.5
 
 
 def _dollars(usd: float) -> str:

@@ -296,8 +296,7 @@ def test_sigterm_to_the_agent_is_a_shutdown(tmp_path: Path) -> None:
         result = agent.finish()
 
     assert (result["outcome"], result["reason"], result["exit_code"]) == ("preempted", "SHUTDOWN_SIGNAL", 0)
-    told = [line for line in agent.output().splitlines() if line]
-    assert told == [b"ready", b"gpulaunch: the machine was told to shut down", b"saved"]
+    assert agent.output() == b"ready\nsaved\n"
 
 
 def test_a_shutdown_shortens_a_long_grace(tmp_path: Path) -> None:

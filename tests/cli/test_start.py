@@ -51,7 +51,8 @@ def test_help_imports_no_command() -> None:
     script += "print([name for name in sys.modules if name.startswith('launcher.')])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
-    assert done.stdout.splitlines()[-1] == "['launcher.core', 'launcher.core.errors', 'launcher.cli']"
+    imported = "['launcher.core', 'launcher.core.errors', 'launcher.core.version', 'launcher.cli']"
+    assert imported == done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from launcher.outcome import State
 from providers.base import MachineState
-from providers.simulated.faults import HangingDelete
 
 if TYPE_CHECKING:
     from world import World
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 # Silence counts only while the console is read without a gap; reading it once a minute is enough for that.
 SILENT_POLL_S = 60.0
-# A guard that was at work on a create or on a hanging delete goes on at its usual pace this long.
+# A guard that was at work on a create goes on at its usual pace this long.
 BUSY_S = 400.0
 
 
@@ -36,11 +35,9 @@ def next_look_s(world: World, due_s: float) -> float:
         until_s = min(until_s, world.outage_until_s)
     for attempt in world.invariants.live_attempts():
         until_s = min(until_s, _calm_until_s(world, attempt))
-    if until_s <= due_s:
+    if until_s <= due_s or until_s == math.inf:
         return due_s
-    if until_s == math.inf:
-        return due_s
-    return due_s + math.ceil((until_s - due_s) / poll_s) * poll_s if until_s > due_s else due_s
+    return due_s + math.ceil((until_s - due_s) / poll_s) * poll_s
 
 
 def _calm_until_s(world: World, attempt: Attempt) -> float:
@@ -50,8 +47,8 @@ def _calm_until_s(world: World, attempt: Attempt) -> float:
     if attempt.state in (State.PLANNED, State.CREATING) or machine is None:
         return world.outage_until_s if world.outage_until_s > now_s > world.invariants.made_s(attempt) + BUSY_S else 0.0
     if attempt.state == State.DELETING:
-        hangs = any(isinstance(fault, HangingDelete) and call.about == machine.id for call, fault in world.faults.met)
-        return 0.0 if hangs and machine.state is MachineState.RUNNING else math.inf
+        # A delete that failed, or that the cloud sits on, is repeated.
+        return math.inf if machine.state is MachineState.STOPPING else 0.0
     deadline_s = world.invariants.made_s(attempt) + attempt.hard_after_s
     if now_s >= deadline_s or machine.state not in (MachineState.PENDING, MachineState.RUNNING):
         return 0.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import misfortunes
 from invariants import ViolationError
 from launching import light_boot_data
 from scenario import FOR_EVER_S, HOUR_S, Event, Scenario, draw
@@ -138,12 +139,12 @@ def _happen(world: World, event: Event, job_id: str, queue: _Queue) -> None:
         "step": lambda: world.step_wall_clock(event.amount),
         "outage": lambda: world.outage(event.amount, event.about),
         "down": lambda: _without_crash(world, lambda: world.down(job_id)),
-        "kill agent": lambda: world.kill_agent(job_id),
-        "preempt": lambda: world.preempt(job_id),
-        "spot price": lambda: world.move_spot_price(job_id, event.amount),
+        "kill agent": lambda: misfortunes.kill_agent(world, job_id),
+        "preempt": lambda: misfortunes.preempt(world, job_id),
+        "spot price": lambda: misfortunes.move_spot_price(world, job_id, event.amount),
         "disk full": fill_disk,
         "launcher dies": lambda: world.launcher_dies(job_id),
-        "power off": lambda: world.power_off(job_id),
+        "power off": lambda: misfortunes.power_off(world, job_id),
     }
     happenings[event.name]()
 

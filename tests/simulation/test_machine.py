@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from contextlib import ExitStack
+from functools import partial
 
+import misfortunes
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -33,6 +35,7 @@ CALL_FAULTS = st.one_of(
     st.tuples(st.just("delete"), st.sampled_from([HangingDelete(30.0), HangingDelete(7200.0)])),
     st.tuples(st.sampled_from(("get", "list")), st.just(Stale(120.0))),
 )
+HAPPENINGS = ("down", "its up dies", "its agent dies", "it is preempted")
 
 
 class WorldMachine(RuleBasedStateMachine):
@@ -92,19 +95,24 @@ class WorldMachine(RuleBasedStateMachine):
         self.world.journal.crash_share = share
 
     @precondition(lambda self: self.world.jobs)
-    @rule(data=st.data(), what=st.sampled_from(["down", "kill_agent", "preempt", "launcher_dies"]))
+    @rule(data=st.data(), what=st.sampled_from(HAPPENINGS))
     def something_befalls_a_job(self, data: st.DataObject, what: str) -> None:
         """It is cancelled, its agent dies, its machine is taken back, or its `up` is killed."""
         job_id = data.draw(st.sampled_from(sorted(self.world.jobs)))
         crash_share, self.world.journal.crash_share = self.world.journal.crash_share, 0.0
-        getattr(self.world, what)(job_id)
+        {
+            "down": self.world.down,
+            "its up dies": self.world.launcher_dies,
+            "its agent dies": partial(misfortunes.kill_agent, self.world),
+            "it is preempted": partial(misfortunes.preempt, self.world),
+        }[what](job_id)
         self.world.journal.crash_share = crash_share
 
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data(), share=st.sampled_from([0.8, 1.0, 1.05, 1.2]))
     def spot_price_moves(self, data: st.DataObject, share: float) -> None:
         """The market turns."""
-        self.world.move_spot_price(data.draw(st.sampled_from(sorted(self.world.jobs))), share)
+        misfortunes.move_spot_price(self.world, data.draw(st.sampled_from(sorted(self.world.jobs))), share)
 
     def teardown(self) -> None:
         """Everything ends, once nothing goes wrong any more."""

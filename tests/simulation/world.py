@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import calm
@@ -33,7 +32,6 @@ from launcher.records import Job
 from providers.base import (
     Backstop,
     Intent,
-    MachineState,
     OfferRequest,
 )
 from providers.simulated.cloud import SimulatedCloud
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     import sqlite3
 
     from launcher.core.clock import Clock
-    from providers.simulated.machine import SimMachine
     from providers.simulated.shapes import Shape
 
 OWNER = "owner-1"
@@ -257,47 +254,6 @@ class World:
         self.outage_until_s = max(self.outage_until_s, self.now_s + seconds)
         self.absent.append((self.now_s, self.now_s + seconds))
         self.stir()
-
-    def kill_agent(self, job_id: str) -> None:
-        """The agent of this job's machine dies, if there is one."""
-        for machine in self._alive(job_id):
-            self.tell(f"the agent of {machine.id} dies")
-            self.cloud.kill_agent(machine.id)
-            self.jobs[job_id].excuses.add("agent dies")
-        self.stir()
-
-    def preempt(self, job_id: str) -> None:
-        """The cloud takes this job's machine back, if there is one."""
-        for machine in self._alive(job_id):
-            self.tell(f"{machine.id} is taken back")
-            self.cloud.preempt(machine.id)
-        self.stir()
-
-    def power_off(self, job_id: str) -> None:
-        """This job's machine is switched off from inside."""
-        for machine in self._alive(job_id):
-            if machine.state is MachineState.RUNNING:
-                self.tell(f"{machine.id} is switched off")
-                self.faults.injected["PowerOff"] += 1
-                self.cloud.power_off(machine.id)
-                self.jobs[job_id].excuses.add("power off")
-        self.stir()
-
-    def move_spot_price(self, job_id: str, share: float) -> None:
-        """The spot price of this job's machine goes to that share of its ceiling, and stays there."""
-        for machine in self._alive(job_id):
-            offer = machine.intent.offer
-            if machine.market is not None:
-                ceiling = next(part.worst_usd_per_hour for part in offer.parts if part.name == "compute")
-                price = min(ceiling * Decimal(str(share)), machine.item.on_demand)
-                self.tell(f"the spot price in {offer.zone or offer.region} goes to {price:.4f}, {share} of the ceiling")
-                self.faults.injected["SpotPriceMoves"] += 1
-                self.cloud.fix_spot_price(offer.region, offer.zone, price)
-        self.stir()
-
-    def _alive(self, job_id: str) -> list[SimMachine]:
-        self.cloud.settle()
-        return [machine for machine in self.cloud.machines(job_id) if machine.state is not None]
 
     def check_end(self) -> None:
         """Hold the world against what must be true once everything is over. Raises ViolationError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, nan
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from launcher.report.chart import ASCII_LEVELS, bar, dollar_chart, sparkline
@@ -94,6 +94,7 @@ def test_small_spends_keep_their_digits(usd: float, label: str) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), FLOATS), min_size=1, max_size=60))
+@example([(5e-324, 0.0)])
 def test_every_series_can_be_charted(points: list[tuple[float, float]]) -> None:
     """Whatever a training printed: the chart has its size, is ASCII, and marks at least one point."""
     chart = dollar_chart(points, width=20, height=5)
