@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format simulate bench clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,8 +22,13 @@ demo: $(VENV)/installed ## Train a small language model here, under a cap, and s
 	cd examples/tiny-lm && PATH="$(CURDIR)/$(BIN):$$PATH" GPULAUNCH_HOME="$(CURDIR)/build/demo" \
 	    gpulaunch up --provider local --yes
 
-test: $(VENV)/installed-dev ## Run every test
-	$(BIN)/python -m pytest
+# The decisions and the loop that carries them out: every branch of them is taken by a unit test.
+COVERED := launcher/budget.py,launcher/policy.py,launcher/ledger.py,launcher/plan.py,launcher/guard.py,launcher/creation.py
+
+test: $(VENV)/installed-dev ## Run every test; the unit tests cover every branch of the decisions
+	$(BIN)/python -m coverage run -m pytest tests/unit
+	$(BIN)/python -m coverage report --include='$(COVERED)' --fail-under=100 --show-missing
+	$(BIN)/python -m pytest --ignore=tests/unit
 
 check: $(VENV)/installed-dev ## Lint, types, and the direction of imports
 	$(BIN)/ruff check .
@@ -35,9 +40,14 @@ format: $(VENV)/installed-dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+simulate: $(VENV)/installed-dev ## Many seeded worlds with faults at every boundary: make simulate RUNS=100000 SEED=1
+	RUNS="$(or $(RUNS),1000)" SEED="$(SEED)" VERBOSE="$(VERBOSE)" $(BIN)/python tests/simulation/simulate.py
+
 bench: $(VENV)/installed-dev ## Measure start-up, and what the agent costs
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/agent.py
+	$(BIN)/python benchmarks/checkpoint.py
+	$(BIN)/python benchmarks/guard.py
 
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -72,6 +72,4 @@ def _around(item: Item, request: OfferRequest) -> Iterator[RatePart]:
     )
     for name, usd, source in prices:
         if usd:
-            yield RatePart(
-                name=name, worst_usd_per_hour=usd, expected_usd_per_hour=usd, source=source, standing=True
-            )
+            yield RatePart(name=name, worst_usd_per_hour=usd, expected_usd_per_hour=usd, source=source, standing=True)

@@ -67,6 +67,19 @@ def test_a_preempted_job_without_money_for_another_machine_ends_as_preempted(ben
     assert bench.provider.cost_usd() <= bench.spend_usd() <= bench.job.cap_usd
 
 
+def test_a_machine_that_would_only_boot_before_the_time_limit_is_not_made(bench: Bench) -> None:
+    """What is left of the time limit is shorter than a boot: the limit ends the job."""
+    slow = [make_offer("r1", zone, boot_s=60.0) for zone in ("a", "b")]
+    bench.add(make_job(spec=make_spec(resume=True, max_duration_s=3600.0), offers=slow))
+    bench.tick(2)
+    while bench.attempt.age_s(bench.clock.now()) < 3560:
+        bench.tick()
+    preempt(bench)
+    bench.run()
+
+    assert ("duration_reached", "MAX_DURATION", 1) == (bench.job.outcome, bench.job.reason, bench.count("create"))
+
+
 def test_time_used_before_counts_towards_the_time_limit(bench: Bench) -> None:
     """An hour's job that was taken after half an hour has half an hour left."""
     bench.add(resumable(max_duration_s=3600.0))
