@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launcher.core import locks
 from launcher.core.errors import StateError
 
 if TYPE_CHECKING:
@@ -54,30 +53,9 @@ def check_room(home: Path) -> None:
 def hold(path: Path) -> int | None:
     """Take a lock for as long as the returned descriptor is open; None when another process holds it."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        return locks.hold(path)
     except OSError as error:
         raise _unusable(path.parent.parent, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def is_held(path: Path) -> bool:
-    """Whether a living process holds that lock."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def guard_lock(home: Path, account: str) -> Path:
@@ -92,7 +70,7 @@ def launch_lock(home: Path, job_id: str) -> Path:
 
 def guard_lives(home: Path, account: str) -> bool:
     """Whether a guard watches this account now."""
-    return is_held(guard_lock(home, account))
+    return locks.is_held(guard_lock(home, account))
 
 
 def start_guard(home: Path, account: str, environ: Mapping[str, str]) -> None:

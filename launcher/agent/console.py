@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ SHOWN_BYTES = 4096
 class Console:
     """Appends one line for each heartbeat. What cannot be written becomes a note."""
 
-    def __init__(self, folder: Path, notes: dict[str, str], ports: list[str]) -> None:
+    def __init__(self, folder: Path, notes: dict[str, str], ports: Sequence[str] = ()) -> None:
         self.path = folder / "console.log"
         self.notes = notes
         self.ports = ports

@@ -12,7 +12,8 @@ def main(orders: dict[str, Any], folder: str, origin: float | None = None) -> in
     """Run the orders in the machine's folder until the training is over; returns the exit status, 0.
 
     `origin` is what the awake clock read when billing started, None for now. When it returns, nothing of the training
-    is left, and result.json says how it ended; on a rented machine it does not return. Raises OSError when the folder cannot be written at the start.
+    is left, and result.json says how it ended; on a rented machine it does not return. Raises OSError when the folder
+    cannot be written at the start.
     """
     run = Run(orders, folder, origin)
     if not (run.training.rented and (run.folder / "result.json").exists()):  # else one before us was stopped in the end

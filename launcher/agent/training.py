@@ -21,7 +21,7 @@ LAST_WORDS_S = 3.0
 DOCKER = "/usr/bin/docker"
 LIMIT_S = {"booting": 900.0, "pulling": 1800.0}
 """What a rented machine may take to make docker ready, and to bring the image."""
-PIDS = 32768
+PIDS = 16384
 # A rented machine's own agent may have been started again: then it follows the container that it finds.
 RUN_OR_FOLLOW = """
 case $("$0" inspect --format "{{.State.Status}}" "$1" 2>/dev/null) in

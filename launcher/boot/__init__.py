@@ -4,9 +4,9 @@ The agent is packed from launcher/agent: comments, docstrings and annotations ta
 wrote travels inside the orders as encoded data, never spliced into a script.
 """
 
-from launcher.boot.render import LIMIT_BYTES, build
 from launcher.boot.orders import DEFAULT_HEARTBEAT_S, HEARTBEAT_S, make_orders
 from launcher.boot.pack import packed_agent, packed_core, packed_rest
+from launcher.boot.render import LIMIT_BYTES, build
 
 __all__ = [
     "DEFAULT_HEARTBEAT_S",

@@ -52,7 +52,7 @@ def build(provider: str, orders: dict[str, Any], rest_url: str = "") -> bytes:
     raise UsageError(
         f"The job is too large to be sent to {provider}: {len(data):,} bytes of boot data, "
         f"{LIMIT_BYTES[provider]:,} are allowed.",
-        "The job's command and variables travel in it with the agent, whose metric readers go another way with a store.",
+        "The job's command and variables travel in it with the agent, whose metric readers come from a store if any.",
         "Set `store:` in the job file, or take early_stop and stall.no_progress out of it; put long values into files.",
     )
 

@@ -163,7 +163,7 @@ def _is_binding(node: ast.AST) -> bool:
 
 
 def _short() -> Iterator[str]:
-    """a … z, aa … zz."""
+    """The names of one letter, then those of two."""
     return (
         name
         for name in chain(ascii_lowercase, map("".join, product(ascii_lowercase, repeat=2)))

@@ -13,6 +13,7 @@ import click
 from launcher import guard_process
 from launcher.cli.screen import say
 from launcher.cli.state import Context, open_state, open_state_if_any
+from launcher.core import locks
 from launcher.core.errors import Exit, GpulaunchError
 from launcher.guard import Guard
 from launcher.journal import ReplacedError
@@ -62,7 +63,7 @@ def _watch(state: Context, account: str) -> int:
         state.journal.writer(account, os.getpid()),
         provider,
         state.clock,
-        launcher_alive=lambda job: guard_process.is_held(guard_process.launch_lock(state.home, job)),
+        launcher_alive=lambda job: locks.is_held(guard_process.launch_lock(state.home, job)),
     )
     _obey_signals(watcher)
     try:

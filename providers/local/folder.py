@@ -11,12 +11,13 @@ ended.json     how long it lived: written when the last of its processes was see
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from launcher.core import locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,27 +69,11 @@ class Folder:
 
     def is_held(self, lock: str) -> bool:
         """Whether a living process holds that lock."""
-        try:
-            descriptor = os.open(self.path / lock, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return locks.is_held(self.path / lock)
 
     def hold(self, lock: str) -> int | None:
         """Take that lock for as long as the returned descriptor is open; None when another process has it."""
-        descriptor = os.open(self.path / lock, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return descriptor
+        return locks.hold(self.path / lock)
 
     def write_gpu(self, readings: dict[str, float]) -> None:
         """Remember what the GPU did so far."""
