@@ -309,7 +309,7 @@ def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attemp
         ended_at, billed_s, compute_usd = evidence.billing_ended_at, evidence.billed_s, evidence.compute_usd
         # What is around the machine goes within the lateness, unless it was seen later.
         gone_at = min(max(gone_at, ended_at + timedelta(seconds=attempt.lateness_s)), now)
-        unsure_s = (gone_at - ended_at).total_seconds() + (evidence.created_at - attempt.created_at).total_seconds()
+        unsure_s = (now - ended_at).total_seconds() + (evidence.created_at - attempt.created_at).total_seconds()
         unsure_usd = Decimal(max(unsure_s, 0.0)) * per_second(attempt.standing_usd_per_hour) + attempt.egress_usd
         confirmed = unsure_usd < CONFIRMED_USD and (compute_usd is not None or not attempt.spot)
     elif evidence is not None and evidence.billed_s is not None:

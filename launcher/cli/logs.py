@@ -51,7 +51,7 @@ def logs(*, job: str, follow: bool) -> int:
 def _from_store(state: Context, job_id: str) -> int:
     """The log as the store has it, saying so; nothing there means that nothing was printed, or not sent yet."""
     from launcher.job import spec_from_json
-    from launcher.store import open_store
+    from launcher.store.store import open_store
 
     job = state.journal.job(job_id)
     made = [attempt.number for attempt in state.journal.attempts(job_id) if attempt.create_called]

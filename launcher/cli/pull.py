@@ -16,8 +16,8 @@ from launcher.outcome import State
 
 if TYPE_CHECKING:
     from launcher.cli.state import Context
-    from launcher.pull import Pulled, Source
     from launcher.records import Job
+    from launcher.store.pull import Pulled, Source
 
 
 @click.command()
@@ -30,8 +30,8 @@ def pull(*, job: str, folder: Path | None, as_json: bool) -> int:
     JOB is a name or an id; DIR is by default a folder of the job's name here. Works while the job is live, and
     afterwards. A job of another computer is looked for in the store that the configuration names.
     """
-    from launcher.pull import lines
-    from launcher.pull import pull as fetch
+    from launcher.store.pull import lines
+    from launcher.store.pull import pull as fetch
 
     source = _source(job)
     if source.store is not None and "://" in source.store.address:
@@ -64,8 +64,8 @@ def _source(name_or_id: str) -> Source:
 
 def _from_journal(state: Context, job: Job) -> Source:
     from launcher.job import spec_from_json
-    from launcher.pull import Source
-    from launcher.store import open_store
+    from launcher.store.pull import Source
+    from launcher.store.store import open_store
 
     spec = spec_from_json(job.spec)
     made = [attempt for attempt in state.journal.attempts(job.id) if attempt.create_called]
@@ -86,8 +86,8 @@ def _from_journal(state: Context, job: Job) -> Source:
 
 
 def _from_store(address: str, name_or_id: str) -> Source:
-    from launcher.pull import Source
-    from launcher.store import open_store
+    from launcher.store.pull import Source
+    from launcher.store.store import open_store
 
     store = open_store(address)
     job = store.find_job(name_or_id)

@@ -14,7 +14,7 @@ import pytest
 from command_lab import BOUND_S, wait_until
 
 from launcher.agent.checkpoints import complete_sets
-from launcher.bucket import open_bucket
+from launcher.store.bucket import open_bucket
 
 if TYPE_CHECKING:
     from command_lab import Done, Lab

@@ -22,8 +22,8 @@ from uuid import uuid4
 
 import pytest
 
-from launcher.bucket import open_bucket
-from launcher.store import Store, open_store
+from launcher.store.bucket import open_bucket
+from launcher.store.store import Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

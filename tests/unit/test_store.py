@@ -15,8 +15,8 @@ import pytest
 from launcher.agent import checkpoints
 from launcher.agent.checkpoints import Checkpoints, complete_sets
 from launcher.agent.store import Store as AgentStore
-from launcher.bucket import Bucket, StoreUnavailable
-from launcher.store import TRIES, Checkpoint, CheckpointFile, Store, open_store
+from launcher.store.bucket import Bucket, StoreUnavailable
+from launcher.store.store import TRIES, Checkpoint, CheckpointFile, Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from launcher.archive import LARGEST_BYTES, Archive, pack_workdir
 from launcher.core.errors import UsageError
-from launcher.ignore import Ignored
-from launcher.sizes import size_text
+from launcher.store.archive import LARGEST_BYTES, Archive, pack_workdir
+from launcher.store.ignore import Ignored
+from launcher.store.sizes import size_text
 
 
 @pytest.fixture

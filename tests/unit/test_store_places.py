@@ -13,8 +13,9 @@ import store_places
 from store_places import Place
 
 from launcher.agent.checkpoints import Checkpoints, stored_name
-from launcher.archive import pack_workdir
-from launcher.bucket import (
+from launcher.core.errors import Exit, UsageError
+from launcher.store.archive import pack_workdir
+from launcher.store.bucket import (
     PART_BYTES,
     ObjectNotFound,
     StoreAuthError,
@@ -24,8 +25,7 @@ from launcher.bucket import (
     explain,
     open_bucket,
 )
-from launcher.core.errors import Exit, UsageError
-from launcher.store import NotInStore, archive_path, open_store
+from launcher.store.store import NotInStore, archive_path, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -260,7 +260,7 @@ def test_credentials_that_are_refused_are_an_error_of_their_own(azure_server: st
 
 def test_a_store_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each request has its bound; the retries have theirs."""
-    monkeypatch.setattr("launcher.bucket.RETRIES", 1)
+    monkeypatch.setattr("launcher.store.bucket.RETRIES", 1)
     store = open_store("s3://bucket", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
     began = time.monotonic()
 
@@ -274,8 +274,8 @@ def test_a_request_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     """A server that takes the connection and never answers."""
     import socket
 
-    monkeypatch.setattr("launcher.bucket.REQUEST_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("launcher.bucket.RETRIES", 0)
+    monkeypatch.setattr("launcher.store.bucket.REQUEST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("launcher.store.bucket.RETRIES", 0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         environ = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.core.errors import UsageError
-from launcher.pull_folder import filled, write_mark
+from launcher.store.pull_folder import filled, write_mark
 
 
 def fill(folder: Path, word: str, job: str = "j-1") -> None:

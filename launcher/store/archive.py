@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launcher.core.errors import UsageError
-from launcher.ignore import Ignored
-from launcher.sizes import size_text
+from launcher.store.ignore import Ignored
+from launcher.store.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

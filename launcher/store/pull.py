@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launcher.core.errors import Exit, GpulaunchError
-from launcher.pull_folder import filled, write_mark
-from launcher.sizes import size_text
-from launcher.store import write_parts
+from launcher.store.pull_folder import filled, write_mark
+from launcher.store.sizes import size_text
+from launcher.store.store import write_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from launcher.store import Store
+    from launcher.store.store import Store
 
 READ_BYTES = 1 << 20
 

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from launcher.agent.checkpoints import stored_name
-from launcher.bucket import Bucket, ObjectNotFound, StoreDamaged, StoreError, StoreUnavailable, open_bucket
 from launcher.core.errors import UsageError
+from launcher.store.bucket import Bucket, ObjectNotFound, StoreDamaged, StoreError, StoreUnavailable, open_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from launcher.archive import Archive
+    from launcher.store.archive import Archive
 
 # A training that saves faster than a set can be read would keep a reader busy for ever.
 TRIES = 10
