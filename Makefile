@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format simulate bench clean
+.PHONY: help demo test check boot format simulate bench clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ check: $(VENV)/installed-dev ## Lint, types, and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+boot: $(VENV)/installed-dev ## Boot Debian machines with the real boot data (root, debootstrap, systemd-container)
+	sh tests/boot/run.sh $(BIN)/python
 
 format: $(VENV)/installed-dev ## Format the code
 	$(BIN)/ruff check --fix .

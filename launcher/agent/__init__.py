@@ -23,7 +23,10 @@ It is given one JSON document, the orders (launcher/boot.py makes it; times are 
     checkpoints              {path, every_s, keep} or null
     store                    {"kind": "folder", "path": …} or null
     heartbeat_s              seconds between two heartbeats
-    ending                   how this machine ends itself: "exit" (its processes are the machine)
+    ending                   how this machine ends itself: "exit" (its processes are the machine), or a script's path
+    console                  optional: serial ports for heartbeats, the first that works; else console.log
+    prepare                  optional: a script that makes docker ready before the image is pulled
+    rest                     optional: {url, sha256, needs}: where the modules are that did not fit the boot data
 
 It leaves, in the machine's folder:
 

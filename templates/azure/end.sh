@@ -13,5 +13,5 @@ while :; do
     group=/subscriptions/$(echo "$about" | field subscriptionId)/resourcegroups/$(echo "$about" | field resourceGroupName)
     [ "$token" ] && echo "Authorization: Bearer $token" |
         curl -sf -m 20 -o /dev/null -X DELETE -H @- "$api$group?api-version=2021-04-01"
-    sleep 10
+    sleep 5
 done

@@ -35,8 +35,9 @@ def fetch(rest: dict[str, Any]) -> None:
 def start() -> int:
     """Run the orders."""
     orders = json.loads((HERE / "orders.json").read_text(encoding="utf-8"))
-    for folder in (STATE / "machine", Path(orders["workdir"])):
+    for folder, mode in ((STATE / "machine", 0o700), (Path(orders["workdir"]), 0o777)):  # the image's user may be any
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(mode)
     rest = orders.get("rest")
     if rest and not (HERE / rest["needs"]).exists():
         fetch(rest)

@@ -21,6 +21,9 @@ install() {
         again apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=240 install "$@"
 }
 
+# Upgrades by themselves would hold the package lock, and restart docker under the training.
+systemctl stop apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service 2>/dev/null
+
 if ! command -v dockerd >/dev/null; then
     install docker.io iptables || give_up "docker could not be installed"
 fi
@@ -33,7 +36,13 @@ if command -v nvidia-smi >/dev/null && ! command -v nvidia-container-runtime-hoo
         again curl -fsSL -m 60 -o $key https://nvidia.github.io/libnvidia-container/gpgkey &&
             echo "deb [signed-by=$key] https://nvidia.github.io/libnvidia-container/stable/deb/amd64 /" >$list
     fi
-    install "nvidia-container-toolkit=$toolkit" "nvidia-container-toolkit-base=$toolkit" || give_up "the NVIDIA container toolkit could not be installed"
+    set --
+    for name in nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1; do
+        set -- "$@" "$name=$toolkit"
+    done
+    install "$@" || give_up "the NVIDIA container toolkit could not be installed"
+    # Docker looks for the runtime's hook when it starts.
+    systemctl restart docker
 fi
 
 # The local disk of an EC2 machine is fast, large and free. All of docker's data is to lie in one place.
@@ -53,7 +62,7 @@ json.dump(has, open(path + ".new", "w"))
 os.rename(path + ".new", path)
 ' && systemctl restart docker
 fi
-again systemctl start docker || give_up "docker does not start"
+again sh -c 'systemctl reset-failed docker; systemctl start docker' || give_up "docker does not start"
 again docker version >/dev/null || give_up "docker does not answer"
 
 # The container is kept from the machine's identity. Names are still resolved: on GCP by the same address, over UDP.

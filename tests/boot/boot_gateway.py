@@ -1,11 +1,9 @@
-"""The services that a cloud offers to its machines, with the documented answers. Run in a network namespace of its own:
+"""The services that a cloud offers to its machines, with the documented answers.
 
-    boot_gateway.py FOLDER
-
-It serves the metadata services of the three clouds, names (UDP 53), the two APIs by which a machine deletes itself
-(TLS, with FOLDER/key.pem), a web server that any container may reach, and a registry that never answers. What was asked
-of it goes to FOLDER/requests, one JSON document in each line. FOLDER/user-data is what EC2 gives to the machine, and
-FOLDER/refusals how many deletes are refused first.
+Run in a network namespace of its own, as `boot_gateway.py FOLDER`. It serves the metadata services of the three clouds,
+names (UDP 53), the two APIs by which a machine deletes itself (TLS, with FOLDER/key.pem), a web server that any
+container may reach, and a registry that never answers. What was asked of it goes to FOLDER/requests, one JSON document
+in each line. FOLDER/user-data is what EC2 gives to the machine, and FOLDER/refusals how many deletes are refused first.
 """
 
 from __future__ import annotations
@@ -94,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             found = AZURE.get(path.removeprefix("metadata/"))
             allowed = self.headers.get("Metadata") == "true" and "api-version=" in self.path
         else:
-            version, _, rest = path.partition("/")
+            _, _, rest = path.partition("/")
             found = (FOLDER / "user-data").read_bytes() if rest == "user-data" else EC2.get(rest)
             allowed = True  # cloud-init asks without a token where the hardware is not EC2's
         if not allowed:

@@ -24,10 +24,11 @@ from launcher.agent import heartbeat
 
 HERE = Path(__file__).parent
 TREE = Path(__file__).parents[2] / "build" / "boot" / "tree"
-NSPAWN = (
-    "systemd-nspawn --boot --register=no --keep-unit --capability=all --console=pipe --resolv-conf=off "
-    "--link-journal=no"
-).split()
+NSPAWN = [
+    "systemd-nspawn",
+    *("--boot", "--register=no", "--keep-unit", "--capability=all", "--console=pipe"),
+    *("--resolv-conf=off", "--link-journal=no", "--system-call-filter=add_key keyctl bpf"),
+]
 REBOOT = 133
 BOUND_S = 60.0
 
@@ -66,13 +67,19 @@ def run(*argv: str) -> str:
 class Machine:
     """One machine, from its first boot to its end."""
 
-    def __init__(self, folder: Path, cloud: str, boot_data: bytes, namespace: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, cloud: str, boot_data: bytes, namespace: str | None = None, disk_mb: int | None = None
+    ) -> None:
         self.name = f"gl-{uuid.uuid4().hex[:8]}"
         self.folder = folder
         self.root = folder / "root"
         self.network = [f"--network-namespace-path=/run/netns/{namespace}"] if namespace else ["--private-network"]
+        folder.mkdir(parents=True)
+        self.has_own_disk = disk_mb is not None
+        if disk_mb:
+            run("mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "tmpfs", str(folder))
         for made in ("root", "upper", "work", "docker"):
-            (folder / made).mkdir(parents=True)
+            (folder / made).mkdir()
         layers = f"lowerdir={TREE},upperdir={folder}/upper,workdir={folder}/work"
         run("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
         self.process: subprocess.Popen[bytes] | None = None
@@ -119,7 +126,6 @@ class Machine:
                 [
                     *NSPAWN,
                     *self.network,
-                    "--system-call-filter=add_key keyctl bpf",
                     f"--machine={self.name}",
                     f"--directory={self.root}",
                     f"--bind={self.folder}/docker:/var/lib/docker",
@@ -170,7 +176,9 @@ class Machine:
 
     def journal(self, *options: str) -> str:
         """What the machine's journal holds."""
-        return run("journalctl", "--no-pager", "-D", str(self.root / "var/log/journal"), "-o", "short-iso-precise", *options)
+        return run(
+            "journalctl", "--no-pager", "-D", str(self.root / "var/log/journal"), "-o", "short-iso-precise", *options
+        )
 
     def beats(self) -> list[tuple[int, dict[str, Any]]]:
         """The heartbeats at the serial port."""
@@ -210,14 +218,18 @@ class Machine:
         self._reader.join(5)
         os.close(self._terminal)
         run("umount", "--lazy", str(self.root))
+        if self.has_own_disk:
+            run("umount", "--lazy", str(self.folder))
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def why_not() -> str:
     """Why no machine can be booted here; "" when it can."""
+    if not os.environ.get("GPULAUNCH_BOOT"):
+        return "booting machines takes minutes, and root: make boot"
     if sys.platform != "linux" or os.geteuid() != 0:
         return "booting a machine needs root on Linux"
     for tool in ("systemd-nspawn", "nsenter", "ip", "openssl"):
         if shutil.which(tool) is None:
             return f"booting a machine needs {tool}: apt-get install systemd-container util-linux iproute2 openssl"
-    return "" if (TREE / "made").exists() else "the tree to boot is missing: make boot-tree"
+    return "" if (TREE / "made").exists() else "the tree to boot is missing: make boot"

@@ -45,7 +45,8 @@ class Network:
     def _make_key(self) -> None:
         """A certificate for the two APIs, which the machine will trust."""
         names = ",".join(f"DNS:{name}" for name in APIS)
-        made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test".split()
+        kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        made = ("openssl", "req", "-x509", *kind, "-days", "2", "-subj", "/CN=test")
         key, certificate = self.folder / "key", self.folder / "certificate"
         run(*made, "-addext", f"subjectAltName={names}", "-keyout", str(key), "-out", str(certificate))
         (self.folder / "key.pem").write_text(key.read_text() + certificate.read_text())
@@ -71,5 +72,3 @@ class Network:
         self.process.wait()
         for each in (self.gateway, self.machine):
             run("ip", "netns", "delete", each)
-
-

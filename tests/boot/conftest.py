@@ -27,6 +27,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         *,
         network: bool = False,
         refusals: int = 0,
+        disk_mb: int | None = None,
         before: Callable[[Machine], None] = lambda _: None,
         **changes: Any,
     ) -> Machine:
@@ -37,7 +38,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             cable = Network(tmp_path / "network", data, refusals)
             made.append(cable)
             namespace = cable.machine
-        machine = Machine(tmp_path / "machine", cloud, data, namespace)
+        machine = Machine(tmp_path / "machine", cloud, data, namespace, disk_mb)
         made.append(machine)
         if cable:
             cable.introduce(machine)

@@ -1,4 +1,4 @@
-"""What went wrong in other tools, and must not here: machines that are made, watched and destroyed.
+"""What went wrong in other tools, and must not here: how machines are asked for, and who watches them.
 
 Each test has the name of the report that it comes from.
 """
@@ -20,7 +20,6 @@ from launcher.journal import Journal
 from launcher.launch import thaw
 from launcher.outcome import State
 from launcher.plan import make_plan
-from launcher.sweep import destroy, judge, list_all
 from launcher.views import job_exit_code, job_view
 from providers.base import (
     AmbiguousOutcome,
@@ -28,21 +27,17 @@ from providers.base import (
     Backstop,
     CapacityError,
     InvalidRequest,
-    MachineNotFound,
     OfferRequest,
     ProviderError,
     ProviderUnavailable,
     QuotaError,
-    make_tags,
 )
 from providers.simulated.faults import (
     Crash,
     Delayed,
-    HangingDelete,
     LostReply,
     Refuse,
     SimulatedCrash,
-    StuckTeardown,
 )
 from providers.simulated.script import Script
 from providers.simulated.shapes import AWS, AZURE, GCP, Shape
@@ -55,7 +50,6 @@ if TYPE_CHECKING:
     from providers.simulated.machine import SimMachine
 
 HOUR_S = 3600.0
-WEEK_H = 7 * 24
 DOWN = ProviderUnavailable("The API does not answer.")
 CLOUDS = (AWS, GCP, AZURE)
 
@@ -177,43 +171,6 @@ def test_dstack_3453_crash_between_create_and_commit(tmp_path: Path, after_effec
     assert ("cancelled", []) == (rented.job().outcome, rented.cloud.existing())
 
 
-def test_dstack_1551_marked_terminated_after_a_network_loss(bench: Bench) -> None:
-    """A machine was called terminated because the network was lost; here gone is said only after "not found"."""
-    bench.started()
-
-    def network_is_lost(call: str, subject: str) -> None:
-        if call == "delete":
-            bench.provider.before = failing(DOWN)
-            raise DOWN
-
-    bench.provider.after = network_is_lost
-    cancel(bench)
-    for _ in range(WEEK_H):
-        bench.guard.tick()
-        bench.clock.advance(HOUR_S)
-        assert (State.DELETING, Exit.UNCONFIRMED) == (bench.attempt.state, exit_of(bench))
-
-    bench.provider.before = bench.provider.after = fine
-    bench.run()
-    assert (State.GONE, ("get", "m-j-tiny-1")) == (bench.attempt.state, bench.provider.log[-2])
-
-
-def test_dstack_termination_py_gives_up_after_15_minutes(bench: Bench) -> None:
-    """After failed deletes the record said TERMINATED; here it is `deleting`, told, and tried again for ever."""
-    bench.started()
-    bench.provider.before = failing(DOWN, "delete")
-    cancel(bench)
-    for hours in range(WEEK_H):
-        bench.guard.tick()
-        bench.clock.advance(HOUR_S)
-        assert (State.DELETING, hours + 1) == (bench.attempt.state, bench.attempt.deletes)
-        assert (Exit.UNCONFIRMED, str(DOWN)) == (exit_of(bench), bench.attempt.trouble)
-
-    bench.provider.before = fine
-    bench.run()
-    assert ({}, State.GONE) == (bench.provider.boxes, bench.attempt.state)
-
-
 def test_dstack_2068_tpi_142_interrupt_while_provisioning(bench: Bench) -> None:
     """Ctrl-C in the create call left a machine; here what is being made is recorded first, then torn down."""
 
@@ -249,30 +206,6 @@ def test_dstack_2114_skypilot_4433_credentials_expire(tmp_path: Path) -> None:
     assert (State.GONE, True) == (rented.attempt().state, gone(rented.lab, machine_id))
 
 
-def test_dstack_3031_skypilot_632_1783_delete_of_what_is_deleted(bench: Bench) -> None:
-    """Deleting what was deleted failed; here "not found" is success, in the call, in the guard and in a sweep."""
-    lab = Lab(AZURE)
-    machine_id = lab.start()
-    listed = lab.provider.get(machine_id)
-    lab.provider.delete(machine_id)
-    lab.run_until_gone(machine_id)
-    lab.provider.delete(machine_id)
-    found = judge("cloud", listed, owner=OWNER, now=lab.clock.now(), known=())
-    assert ["destroyed"] == [each.action for each in destroy([found], {"cloud": lab.provider}, lab.clock)]
-
-    box = bench.started()
-
-    def somebody_was_faster(call: str, subject: str) -> None:
-        if call == "delete":
-            box.taken_at = bench.clock.now()
-            raise MachineNotFound("There is no such machine.")
-
-    bench.provider.before = somebody_was_faster
-    cancel(bench)
-    bench.run()
-    assert ("cancelled", State.GONE, None) == (bench.job.outcome, bench.attempt.state, bench.attempt.trouble)
-
-
 def test_skypilot_4873_5946_deadline_lost_in_a_status_refresh(bench: Bench) -> None:
     """A status refresh lost the armed end; here neither looks, nor views, nor a new guard move a deadline."""
     bench.started()
@@ -293,46 +226,6 @@ def test_skypilot_4873_5946_deadline_lost_in_a_status_refresh(bench: Bench) -> N
     deadline_s = bench.attempt.hard_after_s
     bench.run()
     assert deadline_s <= bench.lived_s() <= deadline_s + bench.provider.worst_lateness_s
-
-
-@pytest.mark.parametrize("shape", CLOUDS, ids=lambda shape: shape.name)
-def test_skypilot_426_3688_ray_55392_orphaned_dependents(tmp_path: Path, shape: Shape) -> None:
-    """Addresses, disks and network cards were left behind; here all is tagged, and gone means that they are gone."""
-    rented = Rented(tmp_path, shape)
-    rented.launch()
-    rented.reach(State.RUNNING)
-    (existing,) = rented.cloud.existing()
-    assert (set(shape.things), thaw(rented.attempt()).tags) == (set(existing.things), existing.tags)
-
-    rented.lab.faults.every("delete", StuckTeardown(HOUR_S))
-    rented.down()
-    machine, outlived = rented.machine(), 0
-    while rented.tick() and machine.left():
-        assert State.DELETING == rented.attempt().state
-        outlived += machine.compute[-1][1] is not None
-    rented.run()
-
-    assert outlived > 0
-    assert ([], State.GONE) == (rented.cloud.existing(), rented.attempt().state)
-
-
-def test_skypilot_509_azure_machines_left_after_down(tmp_path: Path) -> None:
-    """`down` came back before Azure had deleted; here a job's own resource group is awaited, and no other is touched."""
-    rented = Rented(tmp_path, AZURE)
-    rented.launch("a", cap="2")
-    rented.launch("b", cap="2")
-    rented.reach(State.RUNNING, "a")
-    rented.reach(State.RUNNING, "b")
-    rented.lab.faults.once("delete", HangingDelete(900))
-    rented.down("a")
-    rented.tick()
-    while "group" in rented.machine("a").left():
-        assert (State.DELETING, State.DELETING) == (rented.job("a").state, rented.attempt("a").state)
-        rented.tick()
-    rented.reach(State.GONE, "a")
-
-    assert ["j-b"] == [each.job for each in rented.cloud.existing()]
-    assert set(AZURE.things) == set(rented.machine("b").left())
 
 
 def test_skypilot_aws_instance_py_no_client_token(tmp_path: Path) -> None:
@@ -385,73 +278,3 @@ def test_skypilot_1268_walks_through_zero_quota_regions(bench: Bench) -> None:
 
     assert ["r1", "r2"] == [attempt.region for attempt in bench.journal.attempts("j-tiny")]
     assert ("finished", 2) == (bench.job.outcome, bench.count("create"))
-
-
-def test_tpi_task_delete_downloads_first(bench: Bench) -> None:
-    """Teardown collected results first and broke on an error; here the delete comes first, whatever else fails."""
-    bench.started()
-    bench.provider.before = failing(DOWN, "list", "get", "heartbeat")
-    cancel(bench)
-    bench.guard.tick()
-    assert (1, State.DELETING) == (bench.count("delete"), bench.attempt.state)
-
-    bench.provider.before = failing(DOWN, "heartbeat")
-    bench.run()
-    assert ("cancelled", {}) == (bench.job.outcome, bench.provider.boxes)
-
-
-def test_cml_1138_649_tpi_227_machines_up_for_weeks(tmp_path: Path) -> None:
-    """Machines were found weeks later; here a sweep from another computer reads the deadline from their tags."""
-    rented = Rented(tmp_path, AZURE, Script(boots=False))
-    rented.launch()
-    rented.tick()
-    rented.journal.close()  # the laptop is lost
-    rented.cloud.power_off(rented.machine().id)
-    rented.cloud._queue.clear()  # and so is the cloud's own timer
-
-    def look() -> list[Any]:
-        listed, failed = list_all({"cloud": rented.provider}, OWNER, rented.clock)
-        assert {} == failed
-        return [judge("cloud", each, owner=OWNER, now=rented.clock.now(), known=()) for each in listed["cloud"]]
-
-    rented.clock.advance(60)
-    assert [False] == [found.past_deadline for found in look()]
-    rented.clock.advance(21 * 24 * HOUR_S)
-    due = [found for found in look() if found.past_deadline]
-    assert [("j-tiny", Decimal(1))] == [(found.job, found.cap_usd) for found in due]
-    assert ["destroyed"] == [found.action for found in destroy(due, {"cloud": rented.provider}, rented.clock)]
-    assert [] == rented.cloud.existing()
-
-
-@pytest.mark.parametrize("shape", CLOUDS, ids=lambda shape: shape.name)
-def test_ray_6207_down_stops_instead_of_terminates(tmp_path: Path, shape: Shape) -> None:
-    """`down` only stopped machines, whose disks billed on; here nothing of it costs anything afterwards."""
-    rented = Rented(tmp_path, shape)
-    rented.launch()
-    rented.reach(State.RUNNING)
-    rented.down()
-    rented.run()
-    paid_usd = rented.cloud.bill()
-    rented.clock.advance(30 * 24 * HOUR_S)
-
-    assert ((), []) == (rented.machine().left(), rented.cloud.existing())
-    assert paid_usd == rented.cloud.bill() <= rented.job().cap_usd
-
-
-def test_ray_pr_61811_teardown_deleted_a_shared_identity(tmp_path: Path) -> None:
-    """A teardown deleted what others used too; here only what carries this job's tags goes."""
-    rented = Rented(tmp_path, AZURE)
-    rented.launch("a")
-    rented.launch("b")
-    theirs = make_tags(job="c", attempt=1, owner="owner-2", cap_usd=Decimal(5), hard_deadline=rented.clock.now())
-    other = rented.lab.start(token="c-1", hard_after_s=1e6, owner="owner-2", tags=theirs)
-    rented.reach(State.RUNNING, "a")
-    rented.reach(State.RUNNING, "b")
-    rented.down("a")
-    rented.reach(State.GONE, "a")
-
-    seen = judge("cloud", rented.provider.get(other), owner=OWNER, now=rented.clock.now(), known=())
-    assert ("OTHER_OWNER", False, False) == (seen.reason, seen.past_deadline, seen.is_unknown)
-    listed, _ = list_all({"cloud": rented.provider}, OWNER, rented.clock)
-    assert ["j-b-1"] == [machine.token for machine in listed["cloud"]]
-    assert {"j-b": AZURE.things, "c": AZURE.things} == {each.job: each.things for each in rented.cloud.existing()}
