@@ -242,7 +242,12 @@ class Guard:
         if not first and not self._patience.is_due(attempt.token):
             return
         doomed = replace(
-            attempt, state=State.DELETING, outcome=decision.outcome, reason=decision.reason, deletes=attempt.deletes + 1
+            attempt,
+            state=State.DELETING,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            deletes=attempt.deletes + 1,
+            trouble=attempt.trouble or before.trouble,  # it lasts until a delete is accepted
         )
         facts = {"outcome": doomed.outcome, "reason": doomed.reason}
         unwritten: StateError | None = None
@@ -257,9 +262,10 @@ class Guard:
             self._provider.delete(str(doomed.machine_id))
         except ProviderError as error:
             self._patience.tried(doomed.token, failed=True, longest_s=longest_s)
-            self._keep(replace(doomed, trouble=before.trouble), replace(doomed, trouble=str(error)))
+            self._keep(doomed, replace(doomed, trouble=str(error)))
         else:
             self._patience.tried(doomed.token, failed=False, longest_s=longest_s)
+            self._keep(doomed, replace(doomed, trouble=attempt.trouble))
         if unwritten is not None:
             raise unwritten
 

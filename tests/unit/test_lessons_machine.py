@@ -136,7 +136,8 @@ def test_dstack_3040_twenty_minutes_of_image_pull(tmp_path: Path) -> None:
     """A pull of 20 minutes was billed and then given up; here it is shown, and a boot has a time limit of its own."""
     bench = Bench(tmp_path / "pulls")
     pulling = {"state": "pulling", "notes": ["the image is being pulled: layers 3 of 9"]}
-    bench.started().beat = pulling
+    bench.provider.after = lambda call, _: setattr(bench.box, "beat", pulling) if call == "create" else None
+    bench.add()
     bench.tick(120)
     view = job_view(bench.job, [bench.attempt], bench.clock.now())
     assert ("running", pulling["notes"], 0) == (view["state"], view["notes"], bench.count("delete"))

@@ -108,11 +108,11 @@ def test_skypilot_1751_1645_cost_of_what_never_ran_and_after_stop(tmp_path: Path
     assert (2, "0.00", True) == (len(attempts), view["spend_usd"], view["spend_confirmed"])
 
     ended = Bench(tmp_path / "ended", training_s=600.0)
-    ended.add()
+    ended.add(make_job(offers=[with_disk(make_offer(), "1")]))
     ended.run()
     view = job_view(ended.job, [ended.attempt], ended.clock.now() + MONTH)
-    assert ended.provider.cost_usd() == Decimal(view["spend_usd"]) == ended.attempt.cost_usd(ended.clock.now() + MONTH)
-    assert Decimal(view["spend_usd"]) < 1
+    real_usd = ended.provider.cost_usd()
+    assert real_usd <= Decimal(view["spend_usd"]) < real_usd + Decimal("0.01")
 
 
 def test_skypilot_3967_3754_status_demands_a_cloud_login(

@@ -79,7 +79,6 @@ def test_dstack_termination_py_gives_up_after_15_minutes(bench: Bench) -> None:
     assert ({}, State.GONE) == (bench.provider.boxes, bench.attempt.state)
 
 
-@pytest.mark.xfail(reason="each order to delete is written down without the trouble that the one before met")
 def test_dstack_termination_py_trouble_is_told_as_long_as_it_lasts(bench: Bench) -> None:
     """While deletes fail, `status` says why, after every one of them."""
     bench.started()
