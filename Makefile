@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check boot format simulate bench clean
+.PHONY: help demo test check boot format simulate mutants bench clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,6 +45,9 @@ format: $(VENV)/installed-dev ## Format the code
 
 simulate: $(VENV)/installed-dev ## Many seeded worlds with faults at every boundary: make simulate RUNS=100000 SEED=1
 	RUNS="$(or $(RUNS),1000)" SEED="$(SEED)" VERBOSE="$(VERBOSE)" $(BIN)/python tests/simulation/simulate.py
+
+mutants: $(VENV)/installed-dev ## Show that the simulation finds each planted mistake
+	RUNS="$(RUNS)" SEED="$(SEED)" $(BIN)/python tests/simulation/mutants.py
 
 bench: $(VENV)/installed-dev ## Measure start-up, and what the agent costs
 	$(BIN)/python benchmarks/startup.py

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command_lab import assert_no_traceback
+from command_lab import assert_no_traceback, wait_until
 
+from launcher import guard_process
 from launcher.cli import COMMANDS
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def test_a_guard_in_the_foreground_stays_until_the_last_job_is_gone(lab: Lab) ->
     lab.launch()
     lab.kill_guard()
     guard = lab.start("guard")
+    # `status` would start one of its own before this one has its lock.
+    wait_until(lambda: guard_process.guard_lives(lab.home, "local/this-computer"), "the guard to take its lock")
     assert lab.status()["state"] == "running"
     (lab.work / "go").touch()
 
