@@ -280,7 +280,8 @@ class Provider(Protocol):
 
         Idempotent on `intent.token`. Returns once the cloud has accepted and placed the machine; never waits for its
         boot. When the fate of the call is unknown it raises AmbiguousOutcome. A token whose machine has lived and is
-        gone raises MachineNotFound, with its evidence, and makes nothing. Every other error means: nothing was made. The backstop is armed when it returns.
+        gone raises MachineNotFound, with its evidence, and makes nothing. Every other error means: nothing was made,
+        or what was made is already gone. The backstop is armed when it returns.
         """
 
     def get(self, machine_id: str) -> Machine:
