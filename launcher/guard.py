@@ -23,7 +23,7 @@ from launcher.journal import ReplacedError, Writer
 from launcher.ledger import latest_end
 from launcher.outcome import State
 from launcher.patience import Patience
-from launcher.policy import Decision, View, decide
+from launcher.policy import MOST_ATTEMPTS, Decision, View, decide
 from providers.base import MachineNotFound, ProviderError
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ SAVE_BEAT_S = 5.0
 DELETE_AGAIN_USD = Decimal("0.001")
 # A console that cannot be read is tried again this long after its machine was seen gone: nothing is billed any more.
 LAST_WORD_S = 600.0
-# What is known to a tenth of a cent is confirmed: a job of several attempts is still known to the cent.
-CONFIRMED_USD = CENT / 10
+# An attempt known this well is confirmed: a job is then known to the cent, however many attempts it had.
+CONFIRMED_USD = CENT / (2 * MOST_ATTEMPTS)
 # A gap in the readings of a console, beyond which silence before the gap proves nothing: the laptop slept, or the
 # cloud's API was down.
 GAP_S = 60.0
