@@ -58,6 +58,13 @@ def load_config(env: Mapping[str, str]) -> Config:
     return Config(**(values or {}))
 
 
+def cloud_settings(name: str, config: Config) -> dict[str, str]:
+    """The configuration's section for a cloud, as far as it is set."""
+    section = getattr(config, name)
+    values = {field: getattr(section, field) for field in section.__struct_fields__}
+    return {field: value for field, value in values.items() if value is not None}
+
+
 def local_settings(spec: JobSpec, config: Config) -> dict[str, str]:
     """What this computer costs, for providers/local: `watts`, `usd_per_kwh`, `price_per_hour`, as far as given.
 

@@ -14,7 +14,7 @@ from launcher.core.errors import GpulaunchError
 from launcher.job import spec_from_json
 from launcher.ledger import latest_end
 from launcher.outcome import Outcome, State
-from launcher.plan import make_plan
+from launcher.plan import make_plan, rank
 from launcher.policy import goes_on, offers_left
 from providers.base import AmbiguousOutcome, AuthError, Backstop, MachineNotFound, Offer, ProviderError
 
@@ -42,12 +42,14 @@ class Creation:
         clock: Clock,
         patience: Patience,
         launcher_alive: Callable[[str], bool],
+        handed_over: Callable[[str], None],
     ) -> None:
         self._writer = writer
         self._provider = provider
         self._clock = clock
         self._patience = patience
         self._launcher_alive = launcher_alive
+        self._handed_over = handed_over
         # Tokens frozen by this guard, every create call of which was answered: for them nothing can exist unknown.
         self._settled: set[str] = set()
 
@@ -71,17 +73,26 @@ class Creation:
         if not offers:
             self._close(job, ending or _no_offer(attempts), spent_usd, now)
             return None
+        best = rank(offers)[0]
+        if best.provider != self._provider.name:
+            self._move(job, best.provider)
+            return None
+        own = [offer for offer in offers if offer.provider == best.provider]
         try:
             plan = make_plan(
                 spec,
-                offers,
+                own,
                 self._provider,
                 backstop=Backstop(armed=True, what=""),
                 cap_usd=job.cap_usd,
                 spent_usd=spent_usd,
                 used_s=sum(attempt.age_s(attempt.ended_at or now) for attempt in made),
             )
-        except GpulaunchError as error:  # what is left of the cap buys nothing more
+        except GpulaunchError as error:  # what is left of the cap buys nothing more here
+            others = rank([offer for offer in offers if offer.provider != best.provider])
+            if others:
+                self._move(replace(job, offers=msgspec.json.encode(others).decode()), others[0].provider)
+                return None
             self._close(job, _no_offer(attempts, type(error).__name__), spent_usd, now)
             return None
         if made and plan.deadlines.soft_after_s <= plan.offer.boot_s:  # another machine would boot, and end
@@ -102,6 +113,21 @@ class Creation:
                 "instance_type": attempt.instance_type,
             },
         )
+
+    def _move(self, job: Job, provider: str) -> None:
+        """Give the job, between two machines, to the guard of another provider's account."""
+        there = (job.elsewhere or {})[provider]
+        here = {job.provider: {"account": job.account, "settings": job.settings}}
+        elsewhere = {name: place for name, place in (job.elsewhere or {}).items() if name != provider}
+        moved = replace(
+            job,
+            account=there["account"],
+            provider=provider,
+            settings=there["settings"],
+            elsewhere={**elsewhere, **here},
+        )
+        self._writer.hand_over(job, moved, now=self._clock.now())
+        self._handed_over(moved.account)
 
     def _ending(self, job: Job, attempts: list[Attempt], *, resume: bool) -> tuple[str, str] | None:
         """How the job has ended, if no further machine is to be made for it."""

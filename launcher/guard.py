@@ -57,14 +57,16 @@ class Guard:
         clock: Clock,
         *,
         launcher_alive: Callable[[str], bool],
+        handed_over: Callable[[str], None] = lambda _: None,
         wake: Flag | None = None,
     ) -> None:
+        """`handed_over` is told the account of the guard that has got a job from this one."""
         self._writer = writer
         self._journal = writer.journal
         self._provider = provider
         self._clock = clock
         self._patience = Patience(clock, provider.poll_s)
-        self._creation = Creation(writer, provider, clock, self._patience, launcher_alive)
+        self._creation = Creation(writer, provider, clock, self._patience, launcher_alive, handed_over)
         self._wake = wake or Flag()
         self._stopped = False
 

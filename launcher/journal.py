@@ -270,6 +270,19 @@ class Writer:
             )
         return gone
 
+    def hand_over(self, job: Job, to: Job, *, now: datetime) -> None:
+        """Give a job that has no machine to the guard of another provider's account: from here on it writes."""
+        with self._owned() as db:
+            live = db.execute("SELECT 1 FROM attempts WHERE job = ? AND state != 'gone'", (job.id,)).fetchone()
+            if live is not None:
+                raise ValueError(f"job {job.id} has a machine that was not seen gone")
+            db.execute(
+                "UPDATE jobs SET account = :account, provider = :provider, settings = :settings, "
+                "elsewhere = :elsewhere, offers = :offers WHERE id = :id",
+                to_row(to),
+            )
+            _add_event(db, job.id, None, now, "moved", {"from": job.provider, "to": to.provider})
+
     def note(self, job_id: str, number: int | None, *, now: datetime, kind: str, facts: Mapping[str, Any]) -> None:
         """Write an event alone."""
         with self._owned() as db:

@@ -31,7 +31,7 @@ MIGRATIONS = (
     CREATE TABLE jobs (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, account TEXT NOT NULL, provider TEXT NOT NULL, cap_usd TEXT NOT NULL,
         spec TEXT NOT NULL, created_at TEXT NOT NULL, state TEXT NOT NULL, outcome TEXT, reason TEXT,
-        exit_code INTEGER, ended_at TEXT, cancel_at TEXT, accepted_at TEXT, settings TEXT,
+        exit_code INTEGER, ended_at TEXT, cancel_at TEXT, accepted_at TEXT, settings TEXT, elsewhere TEXT,
         offers TEXT NOT NULL, layers TEXT, owner TEXT NOT NULL, spend_usd TEXT
     ) WITHOUT ROWID;
     CREATE UNIQUE INDEX one_live_job_per_name ON jobs (name) WHERE state != 'gone';

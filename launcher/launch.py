@@ -10,7 +10,7 @@ import msgspec
 from launcher import boot
 from launcher.outcome import State
 from launcher.records import Attempt
-from providers.base import Intent, make_tags
+from providers.base import Intent, StoreRequest, make_tags
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -35,7 +35,8 @@ def freeze(
 ) -> Attempt:
     """The next attempt of a job, with its whole request frozen, ready to be written down before `create` is called."""
     ends = plan.deadlines
-    hard_deadline = now + timedelta(seconds=ends.hard_after_s)
+    # The machine and the cloud's timer read the cloud's clock, not this computer's.
+    hard_deadline = now + timedelta(seconds=ends.hard_after_s - provider.skew_s)
     offer = plan.offer
     orders = boot.make_orders(
         spec,
@@ -48,6 +49,7 @@ def freeze(
         cap_usd=job.cap_usd,
         hard_at=None if provider.bills_awake_only else hard_deadline.timestamp(),
         notice_s=provider.shutdown_notice_s,
+        store=_machine_store(job, spec, provider, offer.region, hard_deadline),
     )
     intent = Intent(
         job=job.id,
@@ -89,6 +91,13 @@ def freeze(
         hard_after_s=ends.hard_after_s,
         limit_outcome=ends.outcome.value,
     )
+
+
+def _machine_store(job: Job, spec: JobSpec, provider: Provider, region: str, until: datetime) -> dict[str, Any] | None:
+    """How the machine reaches the job's store, if it has one."""
+    if spec.store in (None, "none"):
+        return None
+    return provider.machine_store(StoreRequest(url=str(spec.store), job=job.id, until=until, region=region))
 
 
 def job_settings(job: Job, spec: JobSpec, number: int) -> dict[str, Any]:

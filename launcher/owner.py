@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from launcher.jobfile.config_schema import Config
 
 
+def owner_name() -> str:
+    """This user on this computer: the owner where none is configured."""
+    return f"{getpass.getuser()}@{platform.node()}"
+
+
 def owner_hash(config: Config) -> str:
     """The configured `owner`, else this user on this computer, as twelve hexadecimal digits."""
-    who = config.owner or f"{getpass.getuser()}@{platform.node()}"
+    who = config.owner or owner_name()
     return sha256(who.encode()).hexdigest()[:12]

@@ -83,19 +83,21 @@ def terms_for(spec: JobSpec, offer: Offer, provider: Provider) -> Terms:
     )
 
 
-def rank(offers: Sequence[Offer]) -> list[Offer]:
-    """The offers, cheapest expected rate first; the worst rate, then the name, decides between equals."""
-    return sorted(
-        offers,
-        key=lambda offer: (
-            offer.expected_usd_per_hour,
-            offer.rate_usd_per_hour,
-            offer.provider,
-            offer.region,
-            offer.zone or "",
-            offer.spot,
-        ),
+def rank_key(offer: Offer) -> tuple[object, ...]:
+    """What offers are ranked by: the expected rate; the worst rate, then the name, decides between equals."""
+    return (
+        offer.expected_usd_per_hour,
+        offer.rate_usd_per_hour,
+        offer.provider,
+        offer.region,
+        offer.zone or "",
+        offer.spot,
     )
+
+
+def rank(offers: Sequence[Offer]) -> list[Offer]:
+    """The offers, cheapest first."""
+    return sorted(offers, key=rank_key)
 
 
 def make_plan(

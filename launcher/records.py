@@ -39,6 +39,8 @@ class Job:
     """When the first machine was accepted: from then on the guard may go on without the `up` that asked."""
     settings: dict[str, Any] | None = None
     """The provider's own settings for this job."""
+    elsewhere: dict[str, Any] | None = None
+    """The other providers that it may move to: name to `{"account": …, "settings": …}`."""
     offers: str = "[]"
     """The offers of the plan, in the order in which they are tried, as JSON."""
     layers: dict[str, Any] | None = None

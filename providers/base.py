@@ -87,6 +87,20 @@ class OfferRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's own section of the configuration and the job file."""
 
 
+class StoreRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The store that a machine is to reach, and until when."""
+
+    url: str
+    """As in the job file: a folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."""
+    job: str
+    """The job's id: all that a machine writes lies under `<prefix>/<job>/`."""
+    until: datetime
+    """The hard deadline: nothing that is granted outlives it."""
+    region: str
+    archive: str | None = None
+    """The object, below the prefix, from which the machine brings its working folder."""
+
+
 class MachineState(StrEnum):
     """What the cloud says of a machine. There is no `gone`: what is gone raises MachineNotFound."""
 
@@ -265,12 +279,27 @@ class Provider(Protocol):
     """Seconds between two readings of one machine's heartbeat."""
     boot_timeout_s: float
     """Seconds after which a machine that never sent a heartbeat is given up."""
+    binding: dict[str, Any]
+    """Settings with which another process speaks for the same account with the same credential source: a profile's
+    name, a project, an endpoint. Never a credential."""
+    skew_s: float
+    """Seconds by which this computer's clock is ahead of the cloud's, by the newest reply; 0 before the first.
+
+    Every time in a `Machine` is one of this computer's clock: what the cloud says, plus this.
+    """
 
     def preflight(self) -> Backstop:
         """Check credentials and rights; say whether the cloud's own timer will be armed. Raises AuthError."""
 
     def offers(self, request: OfferRequest) -> list[Offer]:
         """Every machine that would do, priced. Creates nothing. Raises PriceUnknown, InvalidRequest, QuotaError."""
+
+    def machine_store(self, request: StoreRequest) -> dict[str, Any]:
+        """How a machine of this provider reaches the user's store: the `store` of the agent's orders. Creates nothing.
+
+        The machine's own identity by default; no credential of the user ever. Raises InvalidRequest for a store that
+        its machines cannot reach, AuthError where the identity for it was not set up.
+        """
 
     def calls(self, offer: Offer) -> list[str]:
         """What `create` would call for this offer, in order, for `up --dry-run`."""

@@ -30,8 +30,9 @@ def make_orders(
     cap_usd: Decimal,
     hard_at: float | None,
     notice_s: float,
+    store: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The agent's orders; launcher/agent/__init__.py says what each means."""
+    """The agent's orders; launcher/agent/__init__.py says what each means. `store` is what the provider makes of it."""
     early_stop = None
     if spec.early_stop is not None:
         early_stop = json.loads(_as_json(spec.early_stop))
@@ -57,7 +58,7 @@ def make_orders(
         "spent_usd": usd_json(spent_usd),
         "cap_usd": usd_json(cap_usd),
         "checkpoints": json.loads(_as_json(spec.checkpoints)) if spec.checkpoints else None,
-        "store": None if spec.store in (None, "none") else {"kind": "folder", "path": spec.store},
+        "store": store,
         "heartbeat_s": HEARTBEAT_S.get(provider, DEFAULT_HEARTBEAT_S),
         "ending": "exit",
     }

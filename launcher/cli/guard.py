@@ -52,7 +52,9 @@ def _watch(state: Context, account: str) -> int:
         say(f"A guard watches {account} already.")
         return Exit.OK
     name, _, _ = account.partition("/")
-    provider = registry.load(name, clock=state.clock, home=str(state.home), settings={})
+    jobs = state.journal.jobs(live=True, account=account, limit=1)
+    settings = (jobs[0].settings if jobs else None) or {}
+    provider = registry.load(name, clock=state.clock, home=str(state.home), settings=settings)
     if provider.account != account:
         raise GpulaunchError(
             f"This shell speaks for {provider.account}, not for {account}.",
@@ -64,6 +66,7 @@ def _watch(state: Context, account: str) -> int:
         provider,
         state.clock,
         launcher_alive=lambda job: locks.is_held(guard_process.launch_lock(state.home, job)),
+        handed_over=lambda other: guard_process.start_guard(state.home, other, os.environ),
     )
     _obey_signals(watcher)
     try:

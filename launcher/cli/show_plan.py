@@ -9,18 +9,19 @@ from launcher.cli.screen import duration, say
 from launcher.core.money import usd_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from launcher.job import JobSpec
     from launcher.plan import Plan
 
 
-def show(plan: Plan, spec: JobSpec, now: datetime, note: str) -> None:
+def show(plan: Plan, spec: JobSpec, now: datetime, notes: Sequence[str]) -> None:
     """Print the offer, the rate with its parts, the cap, both deadlines, and which layers are armed."""
     offer, ends = plan.offer, plan.deadlines
     market = "spot" if offer.spot else "on demand"
     where = ", ".join(part for part in (offer.provider, offer.region, offer.zone) if part)
-    if note:
+    for note in notes:
         say(note)
     say(f"Plan for {spec.name}")
     say(f"  machine   {offer.instance_type} ({where}; {market})")

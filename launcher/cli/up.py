@@ -11,27 +11,24 @@ import click
 import msgspec
 
 from launcher import guard_process, limits
+from launcher.choice import choose
 from launcher.cli import follow, show_plan
 from launcher.cli.screen import confirm, is_interactive, put_json, say, summary
 from launcher.cli.state import Context, await_guard_exit, open_state, open_state_if_any
-from launcher.config import config_path, load_config, local_settings, state_home
+from launcher.config import config_path, load_config, state_home
 from launcher.core.clock import SystemClock
 from launcher.core.errors import Exit, UsageError
-from launcher.environment import training_environment
 from launcher.job import find_job_file, load_job, spec_to_json, with_flags
-from launcher.local_checks import check_local
 from launcher.outcome import State
 from launcher.owner import owner_hash
-from launcher.plan import Plan, make_plan, plan_json
+from launcher.plan import Plan, plan_json
 from launcher.records import Job
 from launcher.views import job_exit_code, job_view
 from providers import registry
-from providers.base import OfferRequest
 
 if TYPE_CHECKING:
     from launcher.job import JobSpec
     from launcher.jobfile.config_schema import Config
-    from providers.base import Provider
 
 
 @click.command()
@@ -83,7 +80,7 @@ def up(
     if dry_run:
         return _dry_run(launch, as_json=as_json)
     if not as_json or not yes:
-        show_plan.show(launch.plan, spec, SystemClock().now(), launch.note)
+        show_plan.show(launch.plan, spec, SystemClock().now(), launch.choice.notes)
         _show_limits(launch)
     _confirm(launch, yes=yes)
     return _launch(launch, detach=detach, as_json=as_json)
@@ -93,12 +90,15 @@ class _Launch(msgspec.Struct, frozen=True, kw_only=True):
     """All that a launch needs, before anything is created."""
 
     spec: Any
-    plan: Any
-    provider: Any
-    settings: dict[str, Any]
+    choice: Any
     owner: str
-    note: str
     allowance: limits.Allowance
+
+    @property
+    def plan(self) -> Plan:
+        """The chosen machine, its deadlines and its layers."""
+        plan: Plan = self.choice.plan
+        return plan
 
 
 def _prepare(spec: JobSpec, config: Config) -> _Launch:
@@ -109,42 +109,10 @@ def _prepare(spec: JobSpec, config: Config) -> _Launch:
             "Nothing is launched without a cap.",
             f"Give one with --budget 5, or write `budget: 5.00` in {spec.path}.",
         )
-    name, note = _choose_provider(spec)
-    settings: dict[str, Any] = {}
-    if name == "local":
-        check_local(spec, os.environ)
-        settings = {**local_settings(spec, config), "environment": training_environment(os.environ)}
-    provider = registry.load(name, clock=SystemClock(), home=str(state_home(os.environ)), settings=settings)
-    backstop = provider.preflight()
-    offers = provider.offers(
-        OfferRequest(
-            gpu=spec.resources.gpu,
-            disk_gb=spec.resources.disk_gb,
-            spot=spec.resources.spot,
-            regions=spec.resources.regions,
-            has_image=spec.image is not None,
-            settings=settings,
-        )
-    )
-    plan = make_plan(spec, offers, provider, backstop=backstop, cap_usd=spec.budget_usd)
+    choice = choose(spec, config, spec.budget_usd, environ=os.environ, home=state_home(os.environ), clock=SystemClock())
     above = config.limits
     allowance = limits.Allowance(monthly_usd=above.monthly_usd, jobs=above.jobs, path=str(config_path(os.environ)))
-    return _Launch(
-        spec=spec,
-        plan=plan,
-        provider=provider,
-        settings=settings,
-        owner=owner_hash(config),
-        note=note,
-        allowance=allowance,
-    )
-
-
-def _choose_provider(spec: JobSpec) -> tuple[str, str]:
-    """The provider to use, and a word to the user when it was not their choice."""
-    if spec.resources.providers:
-        return spec.resources.providers[0], ""
-    return "local", "No cloud is set up here: using this computer (provider local)."
+    return _Launch(spec=spec, choice=choice, owner=owner_hash(config), allowance=allowance)
 
 
 def _usage() -> limits.Usage:
@@ -174,16 +142,15 @@ def _confirm(launch: _Launch, *, yes: bool) -> None:
 
 
 def _dry_run(launch: _Launch, *, as_json: bool) -> int:
-    plan: Plan = launch.plan
-    provider: Provider = launch.provider
+    plan = launch.plan
     now = SystemClock().now()
-    calls = provider.calls(plan.offer)
+    calls = launch.choice.provider.calls(plan.offer)
     usage = _usage() if launch.allowance.is_set else None
     if as_json:
         above = None if usage is None else limits.limits_json(launch.allowance, usage, plan.cap_usd)
         put_json({**plan_json(plan, now), "name": launch.spec.name, "calls": calls, "limits": above})
     else:
-        show_plan.show(plan, launch.spec, now, launch.note)
+        show_plan.show(plan, launch.spec, now, launch.choice.notes)
         _show_limits(launch)
         say("It would:")
         for number, call in enumerate(calls, 1):
@@ -198,16 +165,17 @@ def _launch(launch: _Launch, *, detach: bool, as_json: bool) -> int:
     """Write the job down, start its guard, and stay until it is accepted or, attached, until it is gone."""
     guard_process.check_room(state_home(os.environ))
     state = open_state()
-    plan: Plan = launch.plan
+    plan, choice = launch.plan, launch.choice
     job = Job(
         id=f"j-{secrets.token_hex(5)}",
         name=launch.spec.name,
-        account=launch.provider.account,
-        provider=launch.provider.name,
+        account=choice.provider.account,
+        provider=choice.provider.name,
         cap_usd=plan.cap_usd,
         spec=spec_to_json(launch.spec),
         created_at=state.clock.now(),
-        settings=launch.settings,
+        settings=choice.settings,
+        elsewhere=choice.elsewhere or None,
         offers=msgspec.json.encode([plan.offer, *plan.others]).decode(),
         layers={layer.name: layer.armed for layer in plan.layers},
         owner=launch.owner,

@@ -55,6 +55,12 @@ class CapTooSmall(GpulaunchError):
     exit_code = Exit.UNAVAILABLE
 
 
+class ClockWrong(GpulaunchError):
+    """This computer's clock is too far from the cloud's."""
+
+    exit_code = Exit.UNAVAILABLE
+
+
 class Interrupted(GpulaunchError):
     """The user stopped the command before anything was created."""
 

