@@ -57,7 +57,7 @@ def billed_s(interval: Interval, now: datetime) -> float:
     return max((interval.ended_at - (interval.started_at or interval.created_at)).total_seconds(), 0.0)
 
 
-def _compute_usd(interval: Interval, now: datetime) -> Decimal:
+def compute_usd(interval: Interval, now: datetime) -> Decimal:
     """Compute: whole billing units, at least the minimum charge; or what the cloud says it was, if that is less."""
     seconds = Decimal(str(round(billed_s(interval, now), 6)))
     units = (seconds / interval.granularity_s).to_integral_value(ROUND_CEILING)
@@ -69,14 +69,19 @@ def _compute_usd(interval: Interval, now: datetime) -> Decimal:
     return min(interval.compute_usd, at_ceiling)
 
 
+def stood_s(interval: Interval, now: datetime) -> Decimal:
+    """Whole seconds for which disk and address billed until `now`, or until all was gone."""
+    assert interval.created_at is not None, "what was never created does not stand"
+    seconds = Decimal(str(round(((interval.gone_at or now) - interval.created_at).total_seconds(), 6)))
+    return max(seconds.to_integral_value(ROUND_CEILING), Decimal(0))
+
+
 def cost_usd(interval: Interval, now: datetime) -> Decimal:
     """USD until `now`, or until all was gone."""
     if interval.created_at is None:
         return Decimal(0)
-    stood_s = Decimal(str(round(((interval.gone_at or now) - interval.created_at).total_seconds(), 6)))
-    stood_s = max(stood_s.to_integral_value(ROUND_CEILING), Decimal(0))
-    standing = stood_s * interval.standing_usd_per_hour / SECONDS_PER_HOUR
-    return _compute_usd(interval, now) + standing + interval.one_time_usd + interval.egress_usd
+    standing = stood_s(interval, now) * interval.standing_usd_per_hour / SECONDS_PER_HOUR
+    return compute_usd(interval, now) + standing + interval.one_time_usd + interval.egress_usd
 
 
 def latest_end(interval: Interval, *, now: datetime, latest_s: float, last_seen_at: datetime | None) -> datetime:

@@ -6,13 +6,14 @@ docs/report.md describes each field; fields are only added. launcher/report/page
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from launcher import ledger
 from launcher.core.clock import rfc3339
-from launcher.core.money import SECONDS_PER_HOUR, usd_json
+from launcher.core.money import MICRO, SECONDS_PER_HOUR, usd_json
 from launcher.outcome import State
 from launcher.report.ending_text import ending_words
 from launcher.report.energy import energy, gpu_readings
@@ -96,39 +97,52 @@ def _spend(job: Job, attempts: Sequence[Attempt], now: datetime) -> dict[str, An
         "confirmed": not live and all(attempt.confirmed for attempt in attempts),
         "cap_usd": usd_json(job.cap_usd),
         "cap_share": round(float(spent_usd / job.cap_usd), 4),
-        "parts": [part for attempt in attempts if attempt.create_called for part in _parts(attempt, now)],
+        "parts": _to_the_micro(
+            [part for attempt in attempts if attempt.create_called for part in _parts(attempt, now)], spent_usd
+        ),
     }
 
 
 def _parts(attempt: Attempt, now: datetime) -> list[dict[str, Any]]:
-    """The lines of an attempt's bill. They add up to the ledger's cost, but for rounding each up to a micro-dollar.
+    """The lines of an attempt's bill, exact: they add up to the ledger's cost.
 
     Compute bills for the time the machine ran, standing parts (disk, address) until all was gone. A compute bill that
     the cloud told is shared out over the parts of compute.
     """
     interval, offer = attempt.interval(), _intent(attempt).offer
-    stood_s = max(((attempt.gone_at or now) - attempt.created_at).total_seconds(), 0.0)
-    standing_hours = Decimal(str(round(stood_s, 6))) / SECONDS_PER_HOUR
-    fixed_usd = standing_hours * attempt.standing_usd_per_hour + interval.one_time_usd + interval.egress_usd
     compute_rate = attempt.rate_usd_per_hour - attempt.standing_usd_per_hour
-    compute_hours = (attempt.cost_usd(now) - fixed_usd) / compute_rate if compute_rate else Decimal(0)
+    compute_s = ledger.compute_usd(interval, now) / compute_rate * SECONDS_PER_HOUR if compute_rate else Decimal(0)
+    stood_s = ledger.stood_s(interval, now)
     lines = [
         {
             "attempt": attempt.number,
             "name": part.name,
-            "usd": usd_json(hours * part.worst_usd_per_hour),
+            "usd": seconds * part.worst_usd_per_hour / SECONDS_PER_HOUR,
             "rate_usd_per_hour": usd_json(part.worst_usd_per_hour),
-            "charged_s": float(round(hours * SECONDS_PER_HOUR, 6)),
+            "charged_s": float(round(seconds, 6)),
             "source": part.source,
         }
         for part in offer.parts
-        for hours in (standing_hours if part.standing else compute_hours,)
+        for seconds in (stood_s if part.standing else compute_s,)
     ]
     once = [(cost.name, cost.usd, cost.source) for cost in offer.one_time]
     once += [("egress", interval.egress_usd, "traffic out of the machine")] if interval.egress_usd else []
     for name, usd, source in once:
-        lines.append({"attempt": attempt.number, "name": name, "usd": usd_json(usd), "source": source})
+        lines.append({"attempt": attempt.number, "name": name, "usd": usd, "source": source})
     return lines
+
+
+def _to_the_micro(lines: list[dict[str, Any]], total_usd: Decimal) -> list[dict[str, Any]]:
+    """The lines with their amounts as JSON tells them, rounded so that they add up to the total as it is told."""
+    told, exact = Decimal(0), Decimal(0)
+    rounded = []
+    for line in lines:
+        exact += line["usd"]
+        until = total_usd if line is lines[-1] else exact
+        step = until.quantize(MICRO, rounding=ROUND_CEILING) - told
+        told += step
+        rounded.append({**line, "usd": usd_json(step)})
+    return rounded
 
 
 def _intent(attempt: Attempt) -> Intent:

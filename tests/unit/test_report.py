@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from makers import START, make_job, make_offer, make_spec
 from report_makers import NOW, a_beat, evil_report, gone, made, report_of
 
@@ -52,6 +54,21 @@ def test_the_parts_of_the_bill_add_up_to_the_ledger() -> None:
         (2, "timer", "0.0002"),
     ]
     assert sum(Decimal(part["usd"]) for part in spend["parts"]) == expected == Decimal(spend["usd"])
+
+
+@given(
+    billed_ms=st.lists(st.integers(0, 10_000_000), min_size=1, max_size=3), rate=st.decimals("0.0001", "9", places=4)
+)
+def test_the_parts_add_up_to_the_total_as_it_is_told(billed_ms: list[int], rate: Decimal) -> None:
+    """To the micro-dollar, whatever was rounded on the way."""
+    part = RatePart(name="p", worst_usd_per_hour=rate, expected_usd_per_hour=rate, source="s")
+    attempts = [
+        made(n, offer=make_offer(parts=(part,)), billed_s=ms / 1000, granularity_s=Decimal("0.001"))
+        for n, ms in enumerate(billed_ms, 1)
+    ]
+    spend = report_of(gone(), attempts)["spend"]
+
+    assert Decimal(spend["usd"]) == sum(Decimal(part["usd"]) for part in spend["parts"])
 
 
 def test_what_the_cloud_says_that_compute_cost_is_shared_out() -> None:
