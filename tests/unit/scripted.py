@@ -226,6 +226,8 @@ class Bench:
         self.clock = VirtualClock()
         self.provider = ScriptedProvider(self.clock, **script)
         self.launcher_lives = True
+        self.handed_over: list[str] = []
+        """The accounts whose guards were given a job by the one here."""
         self.open()
 
     def open(self, journal: type[Journal] = Journal, **arguments: Any) -> Guard:
@@ -233,7 +235,13 @@ class Bench:
         self.journal = journal(self.home, **arguments)
         self.journal._db.execute("PRAGMA synchronous = OFF")  # here nobody pulls the plug
         self.writer = self.journal.writer(ACCOUNT, 1)
-        self.guard = Guard(self.writer, self.provider, self.clock, launcher_alive=lambda job: self.launcher_lives)
+        self.guard = Guard(
+            self.writer,
+            self.provider,
+            self.clock,
+            launcher_alive=lambda job: self.launcher_lives,
+            handed_over=self.handed_over.append,
+        )
         return self.guard
 
     def restart(self, journal: type[Journal] = Journal, **arguments: Any) -> Guard:
