@@ -129,9 +129,14 @@ def _state(view: View) -> State:
     return view.state
 
 
-def goes_on(*, outcome: str | None, cancel: bool, resume: bool, attempts: int) -> bool:
-    """Whether a job whose attempt ended this way gets another machine: only after a preemption, if it can resume."""
-    return outcome == Outcome.PREEMPTED and resume and not cancel and attempts < MOST_ATTEMPTS
+def goes_on(*, outcome: str | None, cancel: bool, resume: bool, spot: bool, attempts: int) -> bool:
+    """Whether a job whose attempt ended this way gets another machine, if it can resume and the cap still buys one.
+
+    After a preemption; and after a spot machine that met its cap, whose deadline was computed from a ceiling: at the
+    prices that really held, a part of the cap is left.
+    """
+    lives_on = outcome == Outcome.PREEMPTED or (outcome == Outcome.BUDGET_REACHED and spot)
+    return lives_on and resume and not cancel and attempts < MOST_ATTEMPTS
 
 
 def offers_left(offers: Sequence[Offer], attempts: Sequence[Attempt]) -> list[Offer]:

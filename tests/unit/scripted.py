@@ -15,6 +15,7 @@ from makers import ACCOUNT, PROVIDER, make_job
 
 from launcher.agent import heartbeat
 from launcher.core.clock import VirtualClock
+from launcher.core.money import per_second
 from launcher.guard import Guard
 from launcher.journal import Journal
 from launcher.outcome import State
@@ -80,6 +81,8 @@ class ScriptedProvider:
     counts: bool = False
     """The machine counts its own billed seconds, as this computer does."""
     gpu: list[dict[str, Any]] | None = None
+    compute_share: Decimal | None = None
+    """A spot price in parts of its ceiling, as the evidence tells it."""
     hidden: bool = False
     """Listings lag: they show nothing."""
     before: Callable[[str, str], None] = lambda call, subject: None
@@ -209,9 +212,15 @@ class ScriptedProvider:
             billing_started_at=box.born_at,
             billing_ended_at=died_at if self.knows_the_end else None,
             billed_s=lived_s if self.counts else None,
+            compute_usd=self._compute_usd(box, lived_s) if died_at else None,
             gpu=self.gpu,
             state_reason="PREEMPTED" if preempted else None,
         )
+
+    def _compute_usd(self, box: Box, lived_s: float) -> Decimal | None:
+        if self.compute_share is None:
+            return None
+        return self.compute_share * per_second(box.intent.offer.rate_usd_per_hour) * Decimal(lived_s)
 
     def _evidence(self, machine_id: str) -> Machine | None:
         found = self.buried.get(machine_id)

@@ -180,17 +180,20 @@ def test_past_its_hard_deadline_every_machine_is_destroyed(
 @pytest.mark.parametrize("outcome", sorted(Outcome))
 @pytest.mark.parametrize("cancel", [False, True])
 @pytest.mark.parametrize("resume", [False, True])
-def test_only_a_preempted_job_that_can_resume_goes_on(outcome: Outcome, cancel: bool, resume: bool) -> None:
-    """Every other ending is the end of the job."""
-    expected = outcome == "preempted" and resume and not cancel
+@pytest.mark.parametrize("spot", [False, True])
+def test_only_what_was_taken_or_has_money_left_goes_on(
+    outcome: Outcome, cancel: bool, resume: bool, spot: bool
+) -> None:
+    """Every other ending is the end of the job. A spot machine's deadline was computed from its ceiling."""
+    expected = (outcome == "preempted" or (outcome == "budget_reached" and spot)) and resume and not cancel
 
-    assert expected == goes_on(outcome=outcome, cancel=cancel, resume=resume, attempts=1)
+    assert expected == goes_on(outcome=outcome, cancel=cancel, resume=resume, spot=spot, attempts=1)
 
 
 def test_a_job_that_is_always_preempted_ends_some_day() -> None:
     """Every loop is bounded."""
-    assert goes_on(outcome="preempted", cancel=False, resume=True, attempts=MOST_ATTEMPTS - 1)
-    assert not goes_on(outcome="preempted", cancel=False, resume=True, attempts=MOST_ATTEMPTS)
+    assert goes_on(outcome="preempted", cancel=False, resume=True, spot=True, attempts=MOST_ATTEMPTS - 1)
+    assert not goes_on(outcome="preempted", cancel=False, resume=True, spot=True, attempts=MOST_ATTEMPTS)
 
 
 R1A, R1B, R2A = make_offer("r1", "a"), make_offer("r1", "b"), make_offer("r2", "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,3 +91,26 @@ def test_time_used_before_counts_towards_the_time_limit(bench: Bench) -> None:
     first, second = bench.journal.attempts("j-tiny")
     assert second.limit_outcome == "duration_reached"
     assert second.soft_after_s == pytest.approx(3600 - first.age_s(first.ended_at or first.created_at), abs=1)
+
+
+def test_what_a_ceiling_left_of_the_cap_is_not_lost(bench: Bench) -> None:
+    """Spot at half of its ceiling: the next machine gets the other half, and so on until it buys nothing more."""
+    offers = [make_offer("r1", "a", spot=True, boot_s=60.0)]
+    bench.provider.compute_share = Decimal("0.5")
+    bench.add(make_job(spec=make_spec(resume=True), offers=offers))
+    bench.run()
+
+    attempts = bench.journal.attempts("j-tiny")
+    caps = [attempt.hard_after_s for attempt in attempts]
+    assert ("budget_reached", {"budget_reached"}) == (bench.job.outcome, {attempt.outcome for attempt in attempts})
+    assert len(caps) > 2
+    assert [pytest.approx(before / 2, rel=0.05) for before in caps[:-1]] == caps[1:]
+    assert Decimal("4.7") < bench.spend_usd() <= bench.job.cap_usd
+
+
+def test_on_demand_nothing_is_left_to_go_on_with(bench: Bench) -> None:
+    """Its deadline was computed from what it costs."""
+    bench.add(resumable())
+    bench.run()
+
+    assert ("budget_reached", 1) == (bench.job.outcome, bench.count("create"))
