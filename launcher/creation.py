@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from launcher.core.clock import Clock
     from launcher.journal import Writer
+    from launcher.listener import Listener
     from launcher.patience import Patience
     from launcher.records import Attempt, Job
     from providers.base import Machine, Provider
@@ -42,14 +43,14 @@ class Creation:
         clock: Clock,
         patience: Patience,
         launcher_alive: Callable[[str], bool],
-        handed_over: Callable[[str], None],
+        listener: Listener,
     ) -> None:
         self._writer = writer
         self._provider = provider
         self._clock = clock
         self._patience = patience
         self._launcher_alive = launcher_alive
-        self._handed_over = handed_over
+        self._listener = listener
         # Tokens frozen by this guard, every create call of which was answered: for them nothing can exist unknown.
         self._settled: set[str] = set()
 
@@ -127,7 +128,7 @@ class Creation:
             elsewhere={**elsewhere, **here},
         )
         self._writer.hand_over(job, moved, now=self._clock.now())
-        self._handed_over(moved.account)
+        self._listener.handed_over(moved.account)
 
     def _ending(self, job: Job, attempts: list[Attempt], *, resume: bool) -> tuple[str, str] | None:
         """How the job has ended, if no further machine is to be made for it."""
@@ -145,7 +146,8 @@ class Creation:
 
     def _close(self, job: Job, ending: tuple[str, str], spent_usd: Decimal, now: datetime) -> None:
         outcome, reason = ending
-        self._writer.close_job(replace(job, outcome=outcome, reason=reason), now=now, spend_usd=spent_usd)
+        closed = replace(job, outcome=outcome, reason=reason)
+        self._listener.ended(self._writer.close_job(closed, now=now, spend_usd=spent_usd))
 
     def create(self, job: Job, attempt: Attempt) -> Attempt | None:
         """Call `create`, or replay it. Returns the attempt once there is a machine, else None.

@@ -21,6 +21,7 @@ from launcher.core.money import CENT, per_second
 from launcher.creation import Creation
 from launcher.journal import ReplacedError, Writer
 from launcher.ledger import latest_end
+from launcher.listener import Listener
 from launcher.outcome import State
 from launcher.patience import Patience
 from launcher.policy import MOST_ATTEMPTS, Decision, View, decide
@@ -42,6 +43,8 @@ DELETE_AGAIN_USD = Decimal("0.001")
 LAST_WORD_S = 600.0
 # An attempt known this well is confirmed: a job is then known to the cent, however many attempts it had.
 CONFIRMED_USD = CENT / (2 * MOST_ATTEMPTS)
+# What is stuck this long is told to people.
+ALARM_S = 600.0
 # A gap in the readings of a console, beyond which silence before the gap proves nothing: the laptop slept, or the
 # cloud's API was down.
 GAP_S = 60.0
@@ -57,16 +60,16 @@ class Guard:
         clock: Clock,
         *,
         launcher_alive: Callable[[str], bool],
-        handed_over: Callable[[str], None] = lambda _: None,
+        listener: Listener | None = None,
         wake: Flag | None = None,
     ) -> None:
-        """`handed_over` is told the account of the guard that has got a job from this one."""
         self._writer = writer
         self._journal = writer.journal
         self._provider = provider
         self._clock = clock
         self._patience = Patience(clock, provider.poll_s)
-        self._creation = Creation(writer, provider, clock, self._patience, launcher_alive, handed_over)
+        self._listener = listener or Listener()
+        self._creation = Creation(writer, provider, clock, self._patience, launcher_alive, self._listener)
         self._wake = wake or Flag()
         self._stopped = False
 
@@ -174,8 +177,10 @@ class Guard:
             self._record_gone(job, attempt, decision)
         elif decision.action == "destroy":
             self._destroy(before, attempt, decision)
+            self._alarm(job, attempt)
         else:
             self._keep(before, replace(attempt, state=decision.state))
+            self._alarm(job, attempt)
 
     def _view(self, job: Job, attempt: Attempt, machine: Machine | None, *, gone: bool) -> View:
         return View(
@@ -235,6 +240,19 @@ class Guard:
         else:
             return
         waiting.saved_at = now_s
+
+    def _alarm(self, job: Job, attempt: Attempt) -> None:
+        """Tell of a machine that is not seen gone, or cannot be looked at: after ten minutes, and less often later."""
+        waiting = self._patience.of(attempt.token)
+        if attempt.trouble is None and attempt.state != State.DELETING:
+            waiting.alarm_from = None
+            return
+        now_s = self._clock.monotonic()
+        if waiting.alarm_from is None:
+            waiting.alarm_from, waiting.alarm_after_s = now_s, ALARM_S
+        elif now_s - waiting.alarm_from >= waiting.alarm_after_s:
+            waiting.alarm_after_s *= 2
+            self._listener.stuck(job, attempt, now_s - waiting.alarm_from)
 
     # Ending
 

@@ -24,6 +24,9 @@ class Waiting:
     saved_at: float = 0.0
     last_word_tried_at: float | None = None
     """When the console of a machine that is gone could not be read for the first time."""
+    alarm_from: float | None = None
+    """Since when it is stuck, and after how long that is told next."""
+    alarm_after_s: float = 0.0
 
     @property
     def silent_s(self) -> float:

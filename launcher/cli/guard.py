@@ -13,13 +13,17 @@ import click
 from launcher import guard_process
 from launcher.cli.screen import say
 from launcher.cli.state import Context, open_state, open_state_if_any
+from launcher.config import load_config
 from launcher.core import locks
 from launcher.core.errors import Exit, GpulaunchError
 from launcher.guard import Guard
 from launcher.journal import ReplacedError
+from launcher.listener import Listener
+from launcher.notify import Notifier
 from providers import registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
 
@@ -61,19 +65,42 @@ def _watch(state: Context, account: str) -> int:
             "A guard never touches another account's machines.",
             "Set the credentials that launched the job, then run gpulaunch guard.",
         )
+    listener = _Listener(state, _addresses())
     watcher = Guard(
         state.journal.writer(account, os.getpid()),
         provider,
         state.clock,
         launcher_alive=lambda job: locks.is_held(guard_process.launch_lock(state.home, job)),
-        handed_over=lambda other: guard_process.start_guard(state.home, other, os.environ),
+        listener=listener,
     )
     _obey_signals(watcher)
     try:
         watcher.run()
     except ReplacedError as error:
         say(str(error))
+    listener.wait()
     return Exit.OK
+
+
+class _Listener(Notifier, Listener):
+    """Starts the guards that get a job from this one, and tells people."""
+
+    def __init__(self, state: Context, addresses: Sequence[str]) -> None:
+        super().__init__(addresses, state.clock)
+        self._home = state.home
+
+    def handed_over(self, account: str) -> None:
+        """Its machines are watched by a process of their own."""
+        guard_process.start_guard(self._home, account, os.environ)
+
+
+def _addresses() -> tuple[str, ...]:
+    """Whom to tell. A configuration that has become unreadable keeps no machine from being watched; it is told."""
+    try:
+        return load_config(os.environ).notify
+    except GpulaunchError as error:
+        say(f"notify: {error}")
+        return ()
 
 
 def _obey_signals(watcher: Guard) -> None:

@@ -18,6 +18,7 @@ from launcher.core.clock import VirtualClock
 from launcher.core.money import per_second
 from launcher.guard import Guard
 from launcher.journal import Journal
+from launcher.listener import Listener
 from launcher.outcome import State
 from providers.base import (
     Backstop,
@@ -227,6 +228,27 @@ class ScriptedProvider:
         return self._describe(*found) if found is not None and self.keeps_evidence else None
 
 
+class Heard(Listener):
+    """All that the guard has told."""
+
+    def __init__(self) -> None:
+        self.accounts: list[str] = []
+        self.endings: list[tuple[str, str | None]] = []
+        self.alarms: list[tuple[str | None, float]] = []
+
+    def handed_over(self, account: str) -> None:
+        """A job went there."""
+        self.accounts.append(account)
+
+    def ended(self, job: Job) -> None:
+        """A job is over."""
+        self.endings.append((job.id, job.outcome))
+
+    def stuck(self, job: Job, attempt: Attempt, for_s: float) -> None:
+        """Something needs a hand."""
+        self.alarms.append((attempt.trouble, for_s))
+
+
 class Bench:
     """One journal, one scripted cloud, and guards that come and go."""
 
@@ -235,8 +257,7 @@ class Bench:
         self.clock = VirtualClock()
         self.provider = ScriptedProvider(self.clock, **script)
         self.launcher_lives = True
-        self.handed_over: list[str] = []
-        """The accounts whose guards were given a job by the one here."""
+        self.heard = Heard()
         self.open()
 
     def open(self, journal: type[Journal] = Journal, **arguments: Any) -> Guard:
@@ -249,7 +270,7 @@ class Bench:
             self.provider,
             self.clock,
             launcher_alive=lambda job: self.launcher_lives,
-            handed_over=self.handed_over.append,
+            listener=self.heard,
         )
         return self.guard
 

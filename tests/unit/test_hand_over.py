@@ -68,7 +68,7 @@ def test_a_provider_without_machines_hands_the_job_over(bench: Bench) -> None:
     job = bench.job
     assert (OTHER_ACCOUNT, OTHER, {"project": "p"}) == (job.account, job.provider, job.settings)
     assert {PROVIDER: {"account": ACCOUNT, "settings": {"profile": "a"}}} == job.elsewhere
-    assert [OTHER_ACCOUNT] == bench.handed_over
+    assert [OTHER_ACCOUNT] == bench.heard.accounts
     assert ("moved", {"from": PROVIDER, "to": OTHER}) in [
         (event.kind, event.data) for event in bench.journal.events(job.id)
     ]
@@ -122,7 +122,7 @@ def test_what_the_cap_buys_nothing_more_of_is_left_behind(bench: Bench) -> None:
     guard.tick()
 
     assert 1 == len(provider.boxes)
-    assert [OTHER_ACCOUNT] == bench.handed_over
+    assert [OTHER_ACCOUNT] == bench.heard.accounts
 
 
 def test_a_job_with_a_machine_cannot_be_handed_over(bench: Bench) -> None:
