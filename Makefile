@@ -25,10 +25,11 @@ demo: $(VENV)/installed ## Train a small language model here, under a cap, and s
 # The decisions and the loop that carries them out: every branch of them is taken by a unit test.
 COVERED := launcher/budget.py,launcher/policy.py,launcher/ledger.py,launcher/plan.py,launcher/guard.py,launcher/creation.py
 
+# Commands, trainings and machines mostly wait, so more of them than there are cores are tested at a time.
 test: $(VENV)/installed-dev ## Run every test; the unit tests cover every branch of the decisions
 	$(BIN)/python -m coverage run -m pytest tests/unit
 	$(BIN)/python -m coverage report --include='$(COVERED)' --fail-under=100 --show-missing
-	$(BIN)/python -m pytest --ignore=tests/unit
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --ignore=tests/unit
 
 check: $(VENV)/installed-dev ## Lint, types, and the direction of imports
 	$(BIN)/ruff check .
