@@ -189,6 +189,8 @@ def describe(event: Event) -> str:
     if event.kind == "attempt":
         again = f"attempt {event.attempt}: " if (event.attempt or 1) > 1 else ""
         return f"{again}{data['provider']}, {data['region']}, {data['instance_type']}"
+    if event.kind == "moved":
+        return f"going on with {data['to']}: {data['from']} has no machine for it"
     if event.kind == "accepted":
         return f"accepted: {data['machine']}"
     if event.kind == "cancel_requested":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launcher import guard_process
+from launcher.account_check import await_account
 from launcher.cli.screen import say
 from launcher.cli.state import Context, open_state, open_state_if_any
 from launcher.config import load_config
@@ -59,15 +60,10 @@ def _watch(state: Context, account: str) -> int:
     jobs = state.journal.jobs(live=True, account=account, limit=1)
     settings = (jobs[0].settings if jobs else None) or {}
     provider = registry.load(name, clock=state.clock, home=str(state.home), settings=settings)
-    if provider.account != account:
-        raise GpulaunchError(
-            f"This shell speaks for {provider.account}, not for {account}.",
-            "A guard never touches another account's machines.",
-            "Set the credentials that launched the job, then run gpulaunch guard.",
-        )
     listener = _Listener(state, _addresses())
+    writer = state.journal.writer(account, os.getpid())
     watcher = Guard(
-        state.journal.writer(account, os.getpid()),
+        writer,
         provider,
         state.clock,
         launcher_alive=lambda job: locks.is_held(guard_process.launch_lock(state.home, job)),
@@ -75,7 +71,8 @@ def _watch(state: Context, account: str) -> int:
     )
     _obey_signals(watcher)
     try:
-        watcher.run()
+        if await_account(writer, provider, state.clock, watcher.pause):
+            watcher.run()
     except ReplacedError as error:
         say(str(error))
     listener.wait()

@@ -10,6 +10,7 @@ import pytest
 from makers import ACCOUNT, PROVIDER, make_job, make_offer, make_spec
 from scripted import Bench, ScriptedProvider
 
+from launcher.cli.follow import describe
 from launcher.guard import Guard
 from launcher.launch import thaw
 from launcher.outcome import State
@@ -71,6 +72,9 @@ def test_a_provider_without_machines_hands_the_job_over(bench: Bench) -> None:
     assert [OTHER_ACCOUNT] == bench.heard.accounts
     assert ("moved", {"from": PROVIDER, "to": OTHER}) in [
         (event.kind, event.data) for event in bench.journal.events(job.id)
+    ]
+    assert "going on with gcp: local has no machine for it" in [
+        describe(event) for event in bench.journal.events(job.id)
     ]
     assert bench.guard.tick() is None
 
