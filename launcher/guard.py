@@ -92,14 +92,9 @@ class Guard:
                     wait_s = self._next_look_s()
             if wait_s is None:
                 return
-            self.pause(wait_s)
-
-    def pause(self, wait_s: float) -> bool:
-        """Wait so many seconds, or until `stop`. False when it is to stop."""
-        self._clock.sleep(wait_s, self._wake)
-        if not self._stopped:
-            self._wake.clear()
-        return not self._stopped
+            self._clock.sleep(wait_s, self._wake)
+            if not self._stopped:
+                self._wake.clear()
 
     def tick(self) -> float | None:
         """Look at every live job once and do what is due.

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +27,9 @@ from providers import registry
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
+
+    from launcher.core.clock import Clock
+    from providers.base import Provider
 
 
 @click.command()
@@ -56,23 +60,29 @@ def _watch(state: Context, account: str) -> int:
     if guard_process.hold(guard_process.guard_lock(state.home, account)) is None:
         say(f"A guard watches {account} already.")
         return Exit.OK
-    name, _, _ = account.partition("/")
     jobs = state.journal.jobs(live=True, account=account, limit=1)
     settings = (jobs[0].settings if jobs else None) or {}
-    provider = registry.load(name, clock=state.clock, home=str(state.home), settings=settings)
-    listener = _Listener(state, _addresses())
     writer = state.journal.writer(account, os.getpid())
-    watcher = Guard(
-        writer,
-        provider,
-        state.clock,
-        launcher_alive=lambda job: locks.is_held(guard_process.launch_lock(state.home, job)),
-        listener=listener,
-    )
-    _obey_signals(watcher)
+    listener = _Listener(state, _addresses())
+    signals = _Signals(state.clock)
+
+    def load() -> Provider:
+        name, _, _ = account.partition("/")
+        return registry.load(name, clock=state.clock, home=str(state.home), settings=settings)
+
     try:
-        if await_account(writer, provider, state.clock, watcher.pause):
-            watcher.run()
+        provider = await_account(writer, load, state.clock, signals.pause)
+        if provider is not None:
+            signals.watcher = Guard(
+                writer,
+                provider,
+                state.clock,
+                launcher_alive=lambda job: locks.is_held(guard_process.launch_lock(state.home, job)),
+                listener=listener,
+                wake=signals.stop,
+            )
+            if not signals.stop.is_set():
+                signals.watcher.run()
     except ReplacedError as error:
         say(str(error))
     listener.wait()
@@ -100,11 +110,24 @@ def _addresses() -> tuple[str, ...]:
         return ()
 
 
-def _obey_signals(watcher: Guard) -> None:
-    def stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        watcher.stop()
+class _Signals:
+    """SIGTERM and SIGINT end the guard after what it is doing; a terminal that is closed changes nothing."""
 
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.stop = threading.Event()
+        self.watcher: Guard | None = None
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._obey)
+        signal.signal(signal.SIGINT, self._obey)
+
+    def _obey(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.stop.set()
+        if self.watcher is not None:
+            self.watcher.stop()
+
+    def pause(self, wait_s: float) -> bool:
+        """Wait; whether to go on."""
+        self._clock.sleep(wait_s, self.stop)
+        return not self.stop.is_set()

@@ -10,7 +10,7 @@ import click
 
 from launcher.cli.screen import duration, is_interactive, put, put_json, say, table
 from launcher.cli.state import open_state_if_any
-from launcher.config import config_path, load_config, state_home
+from launcher.config import cloud_settings, config_path, load_config, state_home
 from launcher.core.clock import SystemClock, rfc3339
 from launcher.core.errors import GpulaunchError, Interrupted, StateError, UsageError
 from launcher.core.money import usd_text
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from launcher.core.clock import Clock
+    from launcher.jobfile.config_schema import Config
     from providers.base import Provider
 
 # What must be typed before anything is destroyed that is not past its deadline.
@@ -55,7 +56,7 @@ def sweep(
     config = load_config(os.environ)
     owner = owner_hash(config)
     clock = SystemClock()
-    providers = _providers(names, clock)
+    providers = _providers(names, config, clock)
     machines, failed = list_all(providers, owner, clock)
     for name, error in failed.items():
         _tell_failure(name, error)
@@ -103,17 +104,24 @@ def _refuse_blind(*, unknown: bool, dry_run: bool, yes: bool) -> None:
         )
 
 
-def _providers(names: tuple[str, ...], clock: Clock) -> dict[str, Provider]:
-    """The named providers, or every one that can be used here. Raises GpulaunchError for a named one that cannot."""
+def _providers(names: tuple[str, ...], config: Config, clock: Clock) -> dict[str, Provider]:
+    """The named providers, or all that have credentials here. Raises GpulaunchError for a named one that cannot."""
     loaded: dict[str, Provider] = {}
-    for name in names or registry.USER_PROVIDERS:
+    for name in names or _able(config):
+        settings = {} if name == "local" else cloud_settings(name, config)
         try:
-            loaded[name] = registry.load(name, clock=clock, home=str(state_home(os.environ)), settings={})
+            loaded[name] = registry.load(name, clock=clock, home=str(state_home(os.environ)), settings=settings)
         except GpulaunchError as error:
             if names:
                 raise
             _tell_failure(name, error)
     return loaded
+
+
+def _able(config: Config) -> list[str]:
+    clouds = registry.clouds()
+    able = [name for name in clouds if registry.has_credentials(name, os.environ, cloud_settings(name, config))]
+    return ["local", *able]
 
 
 def _known(*, needed: bool) -> frozenset[str]:

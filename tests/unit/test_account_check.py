@@ -47,11 +47,11 @@ def wait(bench: Bench, *answers: str | Exception, stop_after: int | None = None)
     provider.answers = list(answers)
     waits: list[float] = []
 
-    def sleep(seconds: float) -> bool:
+    def pause(seconds: float) -> bool:
         waits.append(seconds)
         return stop_after is None or len(waits) < stop_after
 
-    return await_account(bench.writer, provider, bench.clock, sleep), waits
+    return await_account(bench.writer, lambda: provider, bench.clock, pause) is provider, waits
 
 
 def test_the_right_account_is_not_waited_for(bench: Bench) -> None:
@@ -64,6 +64,20 @@ def test_a_cloud_that_does_not_answer_is_asked_again(bench: Bench) -> None:
     down = ProviderUnavailable("No answer.")
 
     assert (True, [5, 10, 20, 40, 60, 60]) == wait(bench, *[down] * 6, ACCOUNT)
+
+
+def test_credentials_that_are_not_even_there_are_waited_for(bench: Bench) -> None:
+    """A provider may look for them when it is made."""
+    made = iter([AuthError("There are no credentials."), ScriptedProvider(bench.clock)])
+
+    def load() -> ScriptedProvider:
+        found = next(made)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    assert await_account(bench.writer, load, bench.clock, lambda seconds: True) is not None
+    assert "There are no credentials." == bench.attempt.trouble
 
 
 def test_an_expired_login_is_told_in_status_once(bench: Bench) -> None:
