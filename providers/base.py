@@ -264,8 +264,6 @@ class Provider(Protocol):
     """What every cloud must do."""
 
     name: str
-    account: str
-    """`provider/account id/credential source/endpoint`: the guard speaks for one account."""
     billing: Billing
     bills_awake_only: bool
     """A machine that is this computer costs nothing while it sleeps, so its deadlines count time awake."""
@@ -282,11 +280,20 @@ class Provider(Protocol):
     binding: dict[str, Any]
     """Settings with which another process speaks for the same account with the same credential source: a profile's
     name, a project, an endpoint. Never a credential."""
-    skew_s: float
-    """Seconds by which this computer's clock is ahead of the cloud's, by the newest reply; 0 before the first.
 
-    Every time in a `Machine` is one of this computer's clock: what the cloud says, plus this.
-    """
+    @property
+    def account(self) -> str:
+        """`provider/account id/credential source/endpoint`: the guard speaks for one account.
+
+        It may have to be asked for. Raises AuthError, ProviderUnavailable.
+        """
+
+    @property
+    def skew_s(self) -> float:
+        """Seconds by which this computer's clock is ahead of the cloud's, by the newest reply; 0 before the first.
+
+        Every time in a `Machine` is one of this computer's clock: what the cloud says, plus this.
+        """
 
     def preflight(self) -> Backstop:
         """Check credentials and rights; say whether the cloud's own timer will be armed. Raises AuthError."""
