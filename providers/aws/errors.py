@@ -120,9 +120,8 @@ CODES: dict[str, Meaning] = {
             InvalidSpotInstanceRequestID.Malformed
             InvalidTime InvalidRequest MalformedPolicyDocument NoSuchEntity EntityAlreadyExists DeleteConflict
             ConcurrentModification UnmodifiableEntity InvalidInput PolicyNotAttachable
-            IllegalLocationConstraintException             NoSuchBucket NoSuchKey BucketAlreadyExists BucketAlreadyOwnedByYou
-            InvalidBucketName PermanentRedirect
-            TooManyBuckets OperationAborted 400 404 301 ParseError InvalidCustomerOwnedIpv4PoolID.Malformed""",
+            IllegalLocationConstraintException NoSuchBucket NoSuchKey BucketAlreadyExists BucketAlreadyOwnedByYou
+            InvalidBucketName PermanentRedirect TooManyBuckets OperationAborted 400 404 301 ParseError InvalidCustomerOwnedIpv4PoolID.Malformed""",
         ),
     )
     for code in codes.split()

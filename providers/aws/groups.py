@@ -40,9 +40,9 @@ def claim(client: Client, region: str, group: str, instance: str) -> None:
 
 
 def drop(client: Client, region: str, group: str) -> None:
-    """Remove a group that no machine came to use."""
+    """Remove a group that no machine came to use. One that is in use is that of an earlier call's machine."""
     try:
         client.call(region, "ec2.delete_security_group", GroupId=group)
     except InvalidRequest as error:
-        if error.code != "InvalidGroup.NotFound":
+        if error.code not in ("InvalidGroup.NotFound", "DependencyViolation", "InvalidGroup.InUse"):
             raise

@@ -96,10 +96,11 @@ class Launch:
         """What a refused RunInstances means. Nothing was made by it, and a group that was made for it is removed."""
         if error.code == "IdempotentInstanceTerminated":
             return self._has_lived(intent, error.code)
-        if error.code == "IdempotentParameterMismatch" or error.retry:
-            return error  # the group may belong to the instance of another call
-        if place.group is None:
-            groups.drop(self._client, intent.offer.region, group)
+        if place.group is None and error.code != "IdempotentParameterMismatch":
+            try:
+                groups.drop(self._client, intent.offer.region, group)
+            except ProviderError as left:
+                return AmbiguousOutcome(error.what, f"{error.why} Its security group is left: {left}", code=error.code)
         if isinstance(error, QuotaError) and error.code in quota.REFUSALS:
             offer = intent.offer
             return quota.refusal(offer.region, offer.instance_type, spot=offer.spot, code=error.code)
@@ -117,7 +118,7 @@ class Launch:
             ) from error
 
     def _arm(self, machine: MachineId, intent: Intent, role: str) -> None:
-        """Arm the timer. Where that is refused for good the instance is ended again: it would live without its timer."""
+        """Arm the timer. Where that is refused for good, the instance is ended again: it must not live without."""
         try:
             self._schedules.arm(machine, at=intent.hard_deadline, role=role)
         except AmbiguousOutcome:

@@ -30,7 +30,7 @@ from providers.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from launcher.core.clock import Clock
     from providers.aws.instances import Row
@@ -83,7 +83,8 @@ class AwsProvider:
     def preflight(self) -> Backstop:
         """Ask who we are and which regions we may use. Raises AuthError."""
         client = self._client
-        client.at_once(lambda ask: ask(), (lambda: self.account, lambda: client.regions))
+        asks: tuple[Callable[[], object], ...] = (lambda: self.account, lambda: client.regions)
+        client.at_once(lambda ask: ask(), asks)
         self.binding.update({k: v for k, v in (("profile", client.profile), ("endpoint", client.endpoint)) if v})
         return declared(self._settings.get("scheduler_role_arn"))
 
