@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from importlib import import_module
@@ -207,16 +208,18 @@ class Client:
     def _read_clock(self, http_response: Any, **_: Any) -> None:
         """How far this computer's clock is ahead, by a reply's Date. It is cut to a second: half of one is added."""
         stamp = http_response.headers.get("Date")
-        if stamp:
-            self.skew_s = (self._clock.now() - parsedate_to_datetime(stamp)).total_seconds() - 0.5
+        if stamp is not None:
+            said = parsedate_to_datetime(stamp).replace(tzinfo=UTC)  # HTTP's dates are in GMT (RFC 9110, 5.6.7)
+            self.skew_s = (self._clock.now() - said).total_seconds() - 0.5
 
     def _guarded(self, doing: str, work: Callable[[], R], *, changes: bool = False) -> R:
         """Do it; what botocore raises becomes one of our errors."""
         try:
             return work()
-        except (InvalidRequest, AuthError):
-            raise
         except Exception as error:
+            known = import_module("botocore.exceptions")
+            if not isinstance(error, known.BotoCoreError | known.ClientError | OSError):
+                raise  # one of ours, or a bug
             raise translate(error, doing, profile=self._profile, changes=changes) from error
 
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from providers.aws.machine import TERMINATED, ended_at, machine_of, spot_cost_usd
+from providers.aws.machine import (
+    TERMINATED,
+    MachineId,
+    console_url,
+    ended_at,
+    launched_at,
+    machine_of,
+    spot_cost_usd,
+)
 from providers.aws.prices import spot_history
 from providers.base import InvalidRequest, Machine
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from launcher.core.clock import Clock
     from providers.aws.client import Client
-    from providers.aws.machine import MachineId
 
 SETTLES_S = 30.0
 """How long a new instance can be unknown (EC2 developer guide, "Eventual consistency": usually seconds)."""
@@ -74,17 +83,25 @@ class Instances:
 
     def machine(self, region: str, row: Row) -> Machine:
         """The row as a Machine."""
-        return machine_of(row, region, skew_s=self._client.skew_s)
+        return self._described(region, row)
 
     def evidence(self, region: str, row: Row) -> Machine:
         """A terminated instance, with what a spot one has really cost where the price history tells."""
         cost_usd = None
         ended = ended_at(row)
         if row.get("InstanceLifecycle") == "spot" and ended is not None:
-            zone, launched = row["Placement"].get("AvailabilityZone", ""), row["LaunchTime"]
+            zone, launched = row["Placement"].get("AvailabilityZone", ""), launched_at(row)
             history = spot_history(self._client, region, row["InstanceType"], launched, zone)
             cost_usd = spot_cost_usd(history, launched, ended)
-        return machine_of(row, region, skew_s=self._client.skew_s, compute_usd=cost_usd)
+        return self._described(region, row, compute_usd=cost_usd)
+
+    def console_url(self, machine: MachineId) -> str | None:
+        """AWS's own page about the instance; a stand-in has none."""
+        return None if self._client.endpoint else console_url(*machine)
+
+    def _described(self, region: str, row: Row, compute_usd: Decimal | None = None) -> Machine:
+        page = self.console_url(MachineId(region, row["InstanceId"]))
+        return machine_of(row, region, skew_s=self._client.skew_s, compute_usd=compute_usd, page=page)
 
     def _rows(self, region: str, **how: Any) -> list[Row]:
         reservations = self._client.pages(region, "ec2.describe_instances", "Reservations", **how)

@@ -73,11 +73,13 @@ def tag_list(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
-def machine_of(row: dict[str, Any], region: str, *, skew_s: float, compute_usd: Decimal | None = None) -> Machine:
+def machine_of(
+    row: dict[str, Any], region: str, *, skew_s: float, compute_usd: Decimal | None = None, page: str | None = None
+) -> Machine:
     """The machine, its times by this computer's clock, which is `skew_s` seconds ahead of AWS's."""
     tags = tags_of(row)
     skew = timedelta(seconds=skew_s)
-    launched, ended = row["LaunchTime"], ended_at(row)
+    launched, ended = launched_at(row), ended_at(row)
     state = row["State"]["Name"]
     own = {key: value for key, value in tags.items() if key.startswith("gpulaunch-")}
     token = own.pop(TOKEN_TAG, "")
@@ -94,12 +96,18 @@ def machine_of(row: dict[str, Any], region: str, *, skew_s: float, compute_usd: 
         deadline_at=_moved(read_tags(tags).hard_deadline, skew) if timer else None,
         tags=own,
         state_reason=reason_of(row),
-        console_url=console_url(region, row["InstanceId"]),
+        console_url=page,
     )
 
 
 def _moved(at: datetime | None, by: timedelta) -> datetime | None:
     return None if at is None else at + by
+
+
+def launched_at(row: dict[str, Any]) -> datetime:
+    """When it was asked for, by AWS's clock."""
+    at: datetime = row["LaunchTime"]
+    return at.astimezone(UTC)
 
 
 def ended_at(row: dict[str, Any]) -> datetime | None:
@@ -126,10 +134,12 @@ def console_url(region: str, instance: str) -> str:
 def spot_cost_usd(history: Iterable[tuple[datetime, Decimal]], started: datetime, ended: datetime) -> Decimal | None:
     """What the compute of a spot machine cost, at most, by its zone's price history; None where that has a gap.
 
-    Each second is charged at the highest price of its hour since the start: EC2 sets the price of an instance's hour
-    at its beginning, and a price in the middle can only be lower then (EC2 user guide, "Spot Instances billing").
+    Times by AWS's clock; a minute is the least that is billed. Each second is charged at the highest price of its hour
+    since the start: EC2 sets the price of an instance's hour at its beginning, and a price in the middle can only be
+    lower then (EC2 user guide, "Spot Instances billing").
     """
     changes = sorted(history)
+    ended = max(ended, started + timedelta(seconds=float(BILLING.floor_s)))
     if not changes or changes[0][0] > started:
         return None
     total = Decimal(0)

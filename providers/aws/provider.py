@@ -13,7 +13,7 @@ from providers.aws.backstop import LATENESS_S, Schedules, declared
 from providers.aws.client import Client
 from providers.aws.instances import UNKNOWN, Instances
 from providers.aws.launch import Launch
-from providers.aws.machine import BILLING, TERMINATED, MachineId, console_url
+from providers.aws.machine import BILLING, TERMINATED, MachineId
 from providers.aws.remains import Remains
 from providers.base import (
     AuthError,
@@ -171,7 +171,7 @@ class AwsProvider:
 
     def console_url(self, machine_id: str) -> str | None:
         """AWS's own page about the instance; a stand-in has none."""
-        return None if self._client.endpoint else console_url(*MachineId.read(machine_id))
+        return self._instances.console_url(MachineId.read(machine_id))
 
     def _left(self, machine: MachineId, row: Row | None) -> list[Thing]:
         return self._remains.left(machine, row, armed=bool(self._settings.get("scheduler_role_arn")))

@@ -132,8 +132,15 @@ def _local(folder: Path) -> Harness:
     return LocalHarness(folder)
 
 
+def _aws(folder: Path) -> Harness:
+    from aws_harness import AwsHarness
+
+    return AwsHarness(folder)
+
+
 # A new provider adds its harness here, and nothing else.
 HARNESSES: dict[str, Callable[[Path], Harness]] = {
+    "aws": _aws,
     "local": _local,
     **{f"simulated-{name}": _simulated(name) for name in ("plain", "aws", "gcp", "azure")},
 }
