@@ -96,7 +96,7 @@ CODES: dict[str, Meaning] = {
             """InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidAMIID.Malformed InvalidAMIName.NotFound
             ParameterNotFound VPCIdNotSpecified DefaultVpcDoesNotExist DefaultSubnetDoesNotExistInAvailabilityZone
             InvalidSubnetID.NotFound InvalidSubnet InvalidVpcID.NotFound InvalidGroup.NotFound
-            InvalidSecurityGroupID.NotFound MissingInput VolumeTypeNotAvailableInZone InvalidBlockDeviceMapping
+            InvalidSecurityGroupID.NotFound MissingInput VolumeTypeNotAvailableInZone
             InvalidSnapshot.NotFound NoSuchResourceException InvalidKey.DoesNotExist KMSKeyNotAccessibleFault
             UnsupportedOperation UnsupportedOperationException""",
         ),
@@ -128,6 +128,7 @@ CODES: dict[str, Meaning] = {
 
 NO_VPC = "Run: aws ec2 create-default-vpc --region REGION, or choose another region with --region."
 FIXES = {
+    "InvalidBlockDeviceMapping": "Give the disk more room: resources.disk_gb in the job file; the image takes 75 GB.",
     "VPCIdNotSpecified": NO_VPC,
     "DefaultVpcDoesNotExist": NO_VPC,
     "InvalidIamInstanceProfileName.NotFound": "Run: gpulaunch init aws --apply",

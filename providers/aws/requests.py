@@ -16,8 +16,6 @@ IMAGE = "resolve:ssm:/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver
 """The Deep Learning Base AMI (NVIDIA driver, docker, container toolkit), resolved by EC2 itself: no call of its own."""
 ROOT_DEVICE = "/dev/sda1"
 """Of that image. A mapping for another name would add a second disk."""
-LEAST_DISK_GB = 75
-"""The image's own size: EC2 refuses a smaller root (DLAMI release notes, 2026)."""
 MOST_TOKEN_LENGTH = 64
 
 
