@@ -111,16 +111,18 @@ CODES: dict[str, Meaning] = {
             InvalidInstanceID IncorrectInstanceState IncorrectState IncorrectSpotRequestState InvalidState
             OperationNotPermitted.Termination InvalidVolume.NotFound InvalidVolumeID.Malformed
             InvalidNetworkInterfaceID.NotFound InvalidNetworkInterface.InUse InvalidGroup.Duplicate
-            InvalidGroup.InUse InvalidGroup.Reserved InvalidGroupId.Malformed InvalidSecurityGroupId.Malformed
-            DependencyViolation CannotDelete InvalidPermission.Duplicate InvalidPermission.NotFound
-            InvalidPermission.Malformed RulesPerSecurityGroupLimitExceeded InvalidIamInstanceProfileArn.Malformed
-            InvalidIamInstanceProfileName.NotFound InvalidUserData.Malformed InvalidTagKey.Malformed InvalidFilter
-            FilterLimitExceeded InvalidID ResourceNotFound ResourceNotFoundException ConflictException
-            InvalidSpotInstanceRequestID.NotFound InvalidSpotInstanceRequestID.Malformed InvalidTime InvalidRequest
-            MalformedPolicyDocument NoSuchEntity EntityAlreadyExists DeleteConflict ConcurrentModification
-            UnmodifiableEntity InvalidInput PolicyNotAttachable IllegalLocationConstraintException NoSuchBucket
-            NoSuchKey BucketAlreadyExists BucketAlreadyOwnedByYou InvalidBucketName PermanentRedirect TooManyBuckets
-            OperationAborted 400 404 301 ParseError InvalidCustomerOwnedIpv4PoolID.Malformed""",
+            InvalidGroup.InUse InvalidGroup.Reserved InvalidBlockDeviceMapping InvalidGroupId.Malformed
+            InvalidSecurityGroupId.Malformed DependencyViolation CannotDelete InvalidPermission.Duplicate
+            InvalidPermission.NotFound InvalidPermission.Malformed RulesPerSecurityGroupLimitExceeded
+            InvalidIamInstanceProfileArn.Malformed InvalidIamInstanceProfileName.NotFound InvalidUserData.Malformed
+            InvalidTagKey.Malformed InvalidFilter FilterLimitExceeded InvalidID ResourceNotFound
+            ResourceNotFoundException ConflictException InvalidSpotInstanceRequestID.NotFound
+            InvalidSpotInstanceRequestID.Malformed InvalidTime InvalidRequest MalformedPolicyDocument NoSuchEntity
+            EntityAlreadyExists DeleteConflict ConcurrentModification UnmodifiableEntity InvalidInput
+            PolicyNotAttachable IllegalLocationConstraintException NoSuchBucket NoSuchKey BucketAlreadyExists
+            BucketAlreadyOwnedByYou InvalidBucketName PermanentRedirect TooManyBuckets OperationAborted 400 404 301
+            ParseError InvalidCustomerOwnedIpv4PoolID.Malformed UnsupportedInstanceAttribute UnsupportedProtocol
+            NoSuchVersion""",
         ),
     )
     for code in codes.split()

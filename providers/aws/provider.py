@@ -129,10 +129,12 @@ class AwsProvider:
         if row is not None and row["State"]["Name"] != TERMINATED:
             return self._instances.machine(machine.region, row)
         left = self._left(machine, row)
-        evidence = None if row is None else self._instances.evidence(machine.region, row)
         if not left:
+            evidence = None if row is None else self._instances.evidence(machine.region, row)
             raise MachineNotFound(f"The machine {machine} is gone.", machine=evidence, code="Terminated")
-        return evidence or Machine(
+        if row is not None:
+            return self._instances.machine(machine.region, row)
+        return Machine(
             id=machine_id,
             token="",
             state=MachineState.STOPPED,

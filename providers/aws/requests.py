@@ -19,7 +19,7 @@ ROOT_DEVICE = "/dev/sda1"
 MOST_TOKEN_LENGTH = 64
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where in a region a machine is attached: it travels in the frozen intent's settings."""
 
     vpc: str

@@ -11,15 +11,18 @@ faults by rule. Every call is recorded. Hands: `power_off` (a guest that ends it
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 from xml.sax.saxutils import escape
@@ -27,6 +30,7 @@ from xml.sax.saxutils import escape
 os.environ.setdefault("MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION", "1")
 os.environ.setdefault("MOTO_ENABLE_AMI_VALIDATION", "1")
 
+import botocore.loaders
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import StateReason
@@ -85,11 +89,13 @@ class Fault:
     message: str = "as the test wants it"
     region: str = ""
     zone: str = ""
+    key: str = ""
+    """Only calls that are signed with this access key."""
     lost: str = ""
     """`request`: the connection is cut before the call is carried out; `reply`: after."""
     times: int = 1_000_000
-    before: Callable[[], None] | None = None
-    """Called before all else, such as to kill a process at this very moment."""
+    does: Callable[[], None] | None = None
+    """Called before the connection is cut, such as to kill a process at this very moment."""
 
     def fits(self, call: Call) -> bool:
         """Whether this call is meant."""
@@ -97,8 +103,19 @@ class Fault:
             self.times > 0
             and call.action == self.action
             and self.region in ("", call.region)
+            and self.key in ("", call.key)
             and (not self.zone or self.zone == call.zone)
         )
+
+
+@cache
+def the_cloud() -> AwsCloud:
+    """One for all tests of this process: setting moto up takes longer than most of them do.
+
+    So does reading the SDK's own descriptions of EC2, megabytes of them: they are read once too.
+    """
+    botocore.loaders.create_loader = cache(botocore.loaders.create_loader)
+    return AwsCloud().start()
 
 
 class AwsCloud:
@@ -157,6 +174,15 @@ class AwsCloud:
         """Serve no more: connections are refused."""
         self._server.shutdown()
         self._server.server_close()
+
+    def variables(self, key: str = "K") -> dict[str, str]:
+        """What a program's environment needs, so that it speaks to this cloud with that access key."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": "S",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
     # What a test says and sees
 
@@ -249,10 +275,8 @@ class AwsCloud:
             fault = next((fault for fault in self.faults if fault.fits(call)), None)
             if fault is not None:
                 fault.times -= 1
-        if fault is not None and fault.before is not None:
-            fault.before()
         if fault is not None and fault.lost == "request":
-            return _cut(environ)
+            return _cut(environ, fault)
         if self.delay_s:
             time.sleep(self.delay_s)
         if fault is not None and fault.code:
@@ -261,7 +285,7 @@ class AwsCloud:
             with self._lock:
                 status, kind, reply = self._answer(call, environ, body)
         if fault is not None and fault.lost == "reply":
-            return _cut(environ)
+            return _cut(environ, fault)
         call.ended_s = time.monotonic()
         stamp = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT")
         headers = [("Content-Type", kind), ("Content-Length", str(len(reply))), ("Date", stamp)]
@@ -284,8 +308,6 @@ class AwsCloud:
         return self._ask_moto(environ, body)
 
     def _ask_moto(self, environ: dict[str, Any], body: bytes) -> Reply:
-        import io
-
         said: dict[str, Any] = {}
 
         def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Any:
@@ -462,10 +484,10 @@ def _iso(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def _cut(environ: dict[str, Any]) -> Iterator[bytes]:
+def _cut(environ: dict[str, Any], fault: Fault) -> Iterator[bytes]:
     """End the connection without a word."""
-    import socket
-
+    if fault.does is not None:
+        fault.does()
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     return iter(())
 

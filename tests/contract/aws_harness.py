@@ -7,12 +7,11 @@ at the deadline of the tags. Schedules fire as the clock moves.
 from __future__ import annotations
 
 import os
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import msgspec
-from aws_cloud import AwsCloud
+from aws_cloud import the_cloud
 from harness import Harness
 
 from launcher.agent.heartbeat import encode
@@ -31,12 +30,6 @@ BEATS_S = 15.0
 ROLE = "arn:aws:iam::123456789012:role/gpulaunch-scheduler"
 
 
-@cache
-def the_cloud() -> AwsCloud:
-    """One for all tests of this process: setting moto up takes longer than they do."""
-    return AwsCloud().start()
-
-
 class AwsHarness(Harness):
     """An account of its own, as far as a test can see. Waiting moves the clock by a quarter of a minute at a time."""
 
@@ -48,8 +41,7 @@ class AwsHarness(Harness):
         self._settings = {"scheduler_role_arn": ROLE}
         self._born: dict[str, datetime] = {}
         self._silent: set[str] = set()
-        variables = {"AWS_ENDPOINT_URL": self.cloud.endpoint, "AWS_ACCESS_KEY_ID": "K", "AWS_SECRET_ACCESS_KEY": "S"}
-        with mock.patch.dict(os.environ, variables | {"HOME": str(folder)}):
+        with mock.patch.dict(os.environ, self.cloud.variables() | {"HOME": str(folder)}):
             self.provider: AwsProvider = AwsProvider(clock=self._clock, home=str(folder), settings=self._settings)
             self.provider.preflight()
         self.hard_after_s = 300.0
