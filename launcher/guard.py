@@ -72,6 +72,7 @@ class Guard:
         self._creation = Creation(writer, provider, clock, self._patience, launcher_alive, self._listener)
         self._wake = wake or Flag()
         self._stopped = False
+        self._hurries = False  # the next offer waits to be tried: nothing is gained by waiting for it
 
     def stop(self) -> None:
         """End `run` after the look that is under way. The machines go on under their own deadlines."""
@@ -104,13 +105,16 @@ class Guard:
         jobs = self._journal.jobs(live=True, account=self._writer.account)
         if not jobs:
             return None
+        self._hurries = False
         has_machines = any(job.state not in (State.PLANNED, State.WAITING) for job in jobs)
         seen = self._list(jobs[0].owner) if has_machines else {}
         for job in jobs:
             self._guarded_step(job, seen)
         self._writer.ticked()
         over = not self._journal.jobs(live=True, account=self._writer.account, limit=1)
-        return None if over else self._next_look_s()
+        if over:
+            return None
+        return 0.0 if self._hurries else self._next_look_s()
 
     def _guarded_step(self, job: Job, seen: dict[str, Machine]) -> None:
         """One failing job never keeps the others from being watched."""
@@ -133,6 +137,7 @@ class Guard:
             current = self._creation.next_attempt(job, [*attempts[:-1], current] if current else [])
         if current is not None and current.state in (State.PLANNED, State.CREATING):
             current = self._creation.create(job, current)
+            self._hurries |= current is None and self._journal.attempts(job.id)[-1].state == State.GONE
         if current is not None:
             self._watch(job, current, seen)
 
