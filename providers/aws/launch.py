@@ -19,6 +19,7 @@ from providers.aws.requests import Place, run_instances
 from providers.base import (
     AmbiguousOutcome,
     AuthError,
+    CapacityError,
     InvalidRequest,
     MachineNotFound,
     ProviderError,
@@ -101,9 +102,13 @@ class Launch:
                 groups.drop(self._client, intent.offer.region, group)
             except ProviderError as left:
                 return AmbiguousOutcome(error.what, f"{error.why} Its security group is left: {left}", code=error.code)
+        offer = intent.offer
         if isinstance(error, QuotaError) and error.code in quota.REFUSALS:
-            offer = intent.offer
             return quota.refusal(offer.region, offer.instance_type, spot=offer.spot, code=error.code)
+        if isinstance(error, CapacityError):
+            kind = f"{offer.instance_type} ({'spot' if offer.spot else 'on demand'})"
+            what = f"There is no {kind} in {offer.zone or offer.region}, {offer.region}: {error.code}."
+            return CapacityError(what, error.why, error.fix, code=error.code, next_scope=error.next_scope)
         return error
 
     def _claim(self, intent: Intent, group: str, row: Row) -> None:

@@ -81,7 +81,10 @@ class Call:
 
 @dataclass
 class Fault:
-    """What happens to the next `times` calls that fit: refused with `code`, or their connection is cut."""
+    """What happens to the next `times` calls that fit: refused with `code`, or their connection is cut.
+
+    An empty `action`, `region`, `zone` or `key` fits all.
+    """
 
     action: str
     code: str = ""
@@ -94,6 +97,8 @@ class Fault:
     lost: str = ""
     """`request`: the connection is cut before the call is carried out; `reply`: after."""
     times: int = 1_000_000
+    skip: int = 0
+    """So many calls that fit are let through first."""
     does: Callable[[], None] | None = None
     """Called before the connection is cut, such as to kill a process at this very moment."""
 
@@ -101,7 +106,7 @@ class Fault:
         """Whether this call is meant."""
         return (
             self.times > 0
-            and call.action == self.action
+            and self.action in ("", call.action)
             and self.region in ("", call.region)
             and self.key in ("", call.key)
             and (not self.zone or self.zone == call.zone)
@@ -273,6 +278,8 @@ class AwsCloud:
         with self._lock:
             self.calls.append(call)
             fault = next((fault for fault in self.faults if fault.fits(call)), None)
+            if fault is not None and fault.skip:
+                fault.skip, fault = fault.skip - 1, None
             if fault is not None:
                 fault.times -= 1
         if fault is not None and fault.lost == "request":

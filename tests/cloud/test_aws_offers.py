@@ -168,9 +168,8 @@ def test_wrong_keys_are_an_auth_error(aws: AwsLab, monkeypatch: pytest.MonkeyPat
 def test_two_profiles_are_two_accounts(aws: AwsLab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A guard finds its own again, whatever the shell it is started from has set."""
     file = tmp_path / "credentials"
-    file.write_text(
-        "[a]\naws_access_key_id = KA\naws_secret_access_key = S\n[b]\naws_access_key_id = KB\naws_secret_access_key = S\n"
-    )
+    profiles = (f"[{p}]\naws_access_key_id = K{p.upper()}\naws_secret_access_key = S\n" for p in ("a", "b"))
+    file.write_text("".join(profiles))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

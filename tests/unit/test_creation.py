@@ -254,6 +254,16 @@ def test_a_failure_that_no_other_offer_helps_ends_the_job(bench: Bench, error: P
     assert bench.count("create") == 1
 
 
+def test_the_next_offer_is_tried_at_once(bench: Bench) -> None:
+    """A cloud that is full in ten zones is not asked for each a quarter of a minute later."""
+    bench.provider.before = fails("create", CapacityError("Full.", next_scope="zone"))
+    bench.add(make_job(offers=OFFERS))
+
+    assert 0.0 == bench.guard.tick()
+    assert bench.provider.poll_s == bench.guard.tick()
+    assert State.RUNNING == bench.attempt.state
+
+
 def test_when_every_offer_has_failed_the_job_ends(bench: Bench) -> None:
     """Each is tried once."""
     bench.provider.before = always("create", CapacityError("Full.", next_scope="zone", code="FULL"))

@@ -1,0 +1,277 @@
+"""The installed command against AWS in small: launch, failover, kill -9 anywhere, and nothing left."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from aws_lab import ROLE
+from command_lab import Lab, assert_no_traceback, wait_until
+
+from launcher.core.errors import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from aws_cloud import AwsCloud
+    from command_lab import Done
+
+UP = ("up", "--provider", "aws", "--budget", "5", "--no-store", "--yes", "--detach")
+IN_ONE_REGION = (*UP, "--region", "us-east-1")
+AT_ONCE = 3
+
+
+class AwsCommands(Lab):
+    """A home of its own whose commands speak to the cloud with an access key of their own."""
+
+    def __init__(self, folder: Path, cloud: AwsCloud, key: str = "K") -> None:
+        super().__init__(folder)
+        self.cloud = cloud
+        self.key = key
+        self.env |= cloud.variables(key)
+        self.write_job(["python", "train.py"], image="busybox")
+
+    def configure(self, text: str) -> None:
+        """The user's configuration."""
+        with open(self.env["GPULAUNCH_CONFIG"], "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(text)
+
+    def up(self, *args: str, how: tuple[str, ...] = IN_ONE_REGION, code: int = 0) -> Done:
+        """Launch."""
+        done = self.run(*how, *args)
+        assert_no_traceback([done.out, done.err])
+        assert (code, done.code) == (done.code, code), done.err
+        return done
+
+    def made(self) -> list[str]:
+        """The names of the changing calls of these commands, in order."""
+        mine = [call for call in self.cloud.calls if call.key == self.key]
+        return [call.name for call in mine if not call.action.startswith(("Describe", "Get"))]
+
+
+@pytest.fixture
+def lab(cloud: AwsCloud, tmp_path: Path) -> Iterator[AwsCommands]:
+    """One place to run commands in; nothing may be left of it, here or in the cloud."""
+    made = AwsCommands(tmp_path / "lab", cloud)
+    yield made
+    cloud.faults.clear()
+    assert [] == made.clean_up()
+    assert [] == cloud.left()
+
+
+def test_a_job_from_up_to_nothing_left(lab: AwsCommands) -> None:
+    """One RunInstances that is safe by itself; a name is used once; `down` sees all of it gone."""
+    done = lab.up()
+    view = lab.status()
+    second = lab.run(*IN_ONE_REGION)
+    ec2 = boto3.client("ec2", region_name="us-east-1", endpoint_url=lab.cloud.endpoint, **_keys())
+    [row] = [
+        row
+        for reservation in ec2.describe_instances()["Reservations"]
+        for row in reservation["Instances"]
+        if row["State"]["Name"] != "terminated"
+    ]
+    shutdown = ec2.describe_instance_attribute(
+        InstanceId=row["InstanceId"], Attribute="instanceInitiatedShutdownBehavior"
+    )
+    [volume] = ec2.describe_volumes()["Volumes"]
+    lab.down()
+
+    assert f"accepted: us-east-1/{row['InstanceId']}" in done.err
+    assert ("booting", "aws", "us-east-1") == (view["state"], view["provider"], view["region"])
+    assert (Exit.USAGE, True) == (second.code, "job" in second.err)
+    assert "terminate" == shutdown["InstanceInitiatedShutdownBehavior"]["Value"]
+    assert ("required", 1) == tuple(row["MetadataOptions"][k] for k in ("HttpTokens", "HttpPutResponseHopLimit"))
+    assert ("gp3", True) == (volume["VolumeType"], row["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"])
+    tags = {tag["Key"] for tag in row["Tags"]} & {tag["Key"] for tag in volume["Tags"]}
+    wanted = {"job", "attempt", "owner", "cap-microusd", "deadline"}
+    assert {f"gpulaunch-{each}" for each in wanted} <= tags
+    assert 16_384 >= len(lab.cloud.user_data(row["InstanceId"]))
+    assert ["ec2:RunInstances", "ec2:TerminateInstances"] == lab.made()
+    assert "NOT ARMED: terminate-on-shutdown" in done.err
+    assert "gpulaunch init aws --apply" in done.err
+
+
+def test_what_init_makes_is_used(lab: AwsCommands) -> None:
+    """The timer is then armed with the machine, and removed after it."""
+    document = lab.run("init", "aws")
+    nothing = lab.made()
+    assert (0, 0) == (document.code, lab.run("init", "aws", "--apply").code)
+    done = lab.up()
+    armed = len(lab.cloud.schedules())
+    lab.down()
+
+    assert ([], 1) == (nothing, armed)
+    assert "AWSTemplateFormatVersion" in document.document
+    assert "backstop  armed" in done.err
+    assert ["ec2:RunInstances", "scheduler:CreateSchedule"] == [
+        name for name in lab.made() if name[:3] in ("ec2", "sch")
+    ][:2]
+
+
+def test_no_capacity_in_two_regions_leads_to_the_third(lab: AwsCommands) -> None:
+    """Zone by zone, region by region, in the order of the rate; and the output says why."""
+    for region in ("us-east-1", "us-west-2"):
+        lab.cloud.fault("RunInstances", "InsufficientInstanceCapacity", status=500, region=region)
+    done = lab.up(how=UP)
+    regions = [call.region for call in lab.cloud.calls if call.action == "RunInstances"]
+    view = lab.status()
+    lab.down()
+
+    assert ["us-east-1"] * 5 == regions[:5]
+    assert "us-east-2" == regions[-1] == view["region"]
+    assert {"us-east-1", "us-east-2"} == set(regions) - {"us-west-2"}
+    assert "There is no g4dn.xlarge (on demand) in use1-az1, us-east-1: InsufficientInstanceCapacity." in done.err
+
+
+def test_a_quota_that_is_used_up_is_named(lab: AwsCommands) -> None:
+    """Which one, its code, and where to ask for more."""
+    lab.cloud.fault("RunInstances", "VcpuLimitExceeded")
+    done = lab.up(code=Exit.UNAVAILABLE)
+
+    assert "'Running On-Demand G and VT instances' (L-DB2E81BA) of us-east-1 is used up" in done.err
+    assert "servicequotas/home/services/ec2/quotas/L-DB2E81BA" in done.err
+    assert ["ec2:RunInstances"] == lab.made()
+
+
+def test_a_lost_reply_is_settled_by_the_same_token(lab: AwsCommands) -> None:
+    """One machine, and no orphan."""
+    lab.cloud.fault("RunInstances", lost="reply", times=1)
+    lab.up()
+    tokens = {call.params["ClientToken"] for call in lab.cloud.calls if call.action == "RunInstances"}
+    alive = lab.cloud.alive()
+    lab.down()
+
+    assert ["ec2:RunInstances", "ec2:RunInstances"] == lab.made()[:2]
+    assert (1, 1) == (len(tokens), len(alive))
+
+
+def test_wrong_keys_are_said_at_once(lab: AwsCommands) -> None:
+    """Before a plan is made; with the way out."""
+    lab.env["AWS_ACCESS_KEY_ID"] = "WRONG"
+    done = lab.up(code=Exit.CREDENTIALS)
+
+    assert "InvalidClientTokenId" in done.err
+    assert "aws configure" in done.err
+
+
+def test_an_endpoint_that_is_down_is_said(lab: AwsCommands) -> None:
+    """A clear error in bounded time, and nothing was made."""
+    lab.env["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
+    done = lab.up(code=Exit.UNAVAILABLE)
+
+    assert "EndpointConnectionError" in done.err
+    assert "Check the network" in done.err
+
+
+def test_a_cloud_that_falls_silent_takes_nothing_with_it(lab: AwsCommands) -> None:
+    """What cannot be asked for is not gone; when the cloud is back, it is ended as ordered."""
+    lab.up()
+    lab.cloud.fault("", lost="request")
+    done = lab.start("down", "job", "--yes")
+    wait_until(lambda: lab.views()[0]["trouble"], "the trouble to be told")
+    state = lab.views()[0]["state"]
+    alive = lab.cloud.alive()
+    lab.cloud.faults.clear()
+
+    assert ("deleting", 1) == (state, len(alive))
+    assert 0 == lab.ended(done).code
+    assert ["gone"] == [view["state"] for view in lab.views()]
+
+
+def test_two_profiles_are_guarded_each_with_its_own(lab: AwsCommands) -> None:
+    """Whatever the shell has set from which the guards are started again."""
+    (lab.user / ".aws").mkdir()
+    profiles = "".join(f"[{p}]\naws_access_key_id = K-{p}\naws_secret_access_key = S\n" for p in ("a", "b"))
+    (lab.user / ".aws" / "credentials").write_text(profiles)
+    del lab.env["AWS_ACCESS_KEY_ID"], lab.env["AWS_SECRET_ACCESS_KEY"]
+    lab.cloud.give_account("K-b", "222222222222")
+    for profile in ("a", "b"):
+        lab.env["AWS_PROFILE"] = profile
+        lab.up("--name", profile)
+    guards = lab.guards()
+    for guard in guards:
+        guard.kill()
+    wait_until(lambda: not lab.guards(), "both guards to die")
+    del lab.env["AWS_PROFILE"]
+    assert 0 == lab.run("status").code
+    lab.down()
+
+    assert 2 == len(guards)
+    owners: dict[str, set[str]] = {}
+    for call in lab.cloud.calls:
+        if call.action == "TerminateInstances":
+            owners.setdefault(call.params["InstanceId.1"], set()).add(call.key)
+    assert [{"K-a"}, {"K-b"}] == sorted(owners.values(), key=min)
+
+
+# kill -9 between every two calls of a life with all that it can have: a group of its own, a timer.
+
+LIFE = (
+    ("GetCallerIdentity", 1),  # the guard's own; the first one was `up`'s
+    ("CreateSecurityGroup", 0),
+    ("RunInstances", 0),
+    ("CreateTags", 0),
+    ("CreateSchedule", 0),
+    ("DescribeInstances", 0),
+    ("TerminateInstances", 0),
+    ("DescribeVolumes", 0),
+    ("DeleteSecurityGroup", 0),
+    ("DeleteSchedule", 0),
+)
+"""Every call of a guard that makes a difference, in order: it is killed when the call was carried out, unanswered."""
+
+
+def one_death(folder: Path, cloud: AwsCloud, number: int) -> None:
+    """One life, whose guard is killed after one of its calls."""
+    action, skip = LIFE[number]
+    lab = AwsCommands(folder, cloud, key=f"K{number}")
+    lab.configure(f"aws: {{scheduler_role_arn: '{ROLE}'}}\n")
+    killed: list[int] = []
+
+    def kill() -> None:
+        for guard in lab.guards():
+            guard.kill()
+            killed.append(guard.pid)
+
+    cloud.fault(action, lost="reply", key=lab.key, skip=skip, times=1, does=kill)
+    try:
+        lab.up()
+        status = lab.run("status", "--json")
+        lab.down()
+        where = f"killed at {action}"
+        assert killed, f"{where}: nobody was"
+        assert (0, "") == (status.code, status.err), where
+        assert ["gone"] == [view["state"] for view in lab.views()], where
+        mine = {
+            call.params["ClientToken"] for call in cloud.calls if call.key == lab.key and call.action == "RunInstances"
+        }
+        assert 1 == len(mine), where
+    finally:
+        left = lab.clean_up()
+    assert [] == left, f"killed at {action}: {left}"
+
+
+@pytest.mark.timeout(300)
+def test_the_guard_may_be_killed_between_every_two_calls(cloud: AwsCloud, tmp_path: Path) -> None:
+    """The next command goes on from the journal; then there is nothing left in the cloud, and there was one machine."""
+    _open_default_group(cloud)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda number: one_death(tmp_path / str(number), cloud, number), range(len(LIFE))))
+
+    assert [] == cloud.left()
+
+
+def _keys() -> dict[str, Any]:
+    return {"aws_access_key_id": "T", "aws_secret_access_key": "S"}
+
+
+def _open_default_group(cloud: AwsCloud) -> None:
+    ec2 = boto3.client("ec2", region_name="us-east-1", endpoint_url=cloud.endpoint, **_keys())
+    [group] = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
+    ec2.authorize_security_group_ingress(
+        GroupId=group["GroupId"], IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
+    )
