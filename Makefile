@@ -55,6 +55,7 @@ bench: $(VENV)/installed-dev ## Measure start-up, and what the agent costs
 	$(BIN)/python benchmarks/agent.py
 	$(BIN)/python benchmarks/checkpoint.py
 	$(BIN)/python benchmarks/guard.py
+	$(BIN)/python benchmarks/launch.py
 
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

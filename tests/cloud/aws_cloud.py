@@ -72,6 +72,11 @@ class Call:
         return f"{self.service}:{self.action}"
 
     @property
+    def changes(self) -> bool:
+        """Whether it makes or ends something."""
+        return not self.action.startswith(("Describe", "Get", "List", "Head"))
+
+    @property
     def zone(self) -> str:
         """The zone's id that a RunInstances asks for, by its subnet."""
         subnet = self.params.get("NetworkInterface.1.SubnetId", "")
@@ -198,8 +203,7 @@ class AwsCloud:
 
     def names(self, *, changing: bool = False) -> list[str]:
         """The names of all calls so far, in order; only of those that change something, if `changing`."""
-        reads = ("Describe", "Get", "List", "Head")
-        return [call.name for call in self.calls if not (changing and call.action.startswith(reads))]
+        return [call.name for call in self.calls if call.changes or not changing]
 
     def instances(self) -> dict[str, Any]:
         """Every instance that was ever made, by id, as moto has it."""

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 UP = ("up", "--provider", "aws", "--budget", "5", "--no-store", "--yes", "--detach")
 IN_ONE_REGION = (*UP, "--region", "us-east-1")
 AT_ONCE = 3
+CALLS_OF_UP = (
+    "sts:GetCallerIdentity",
+    "ec2:DescribeRegions",
+    "pricing:GetProducts",
+    "servicequotas:GetServiceQuota",
+    "ec2:DescribeInstanceTypeOfferings",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeSecurityGroups",
+    "sts:GetCallerIdentity",  # the guard's, which is a process of its own
+    "ec2:RunInstances",
+)
+"""All of them, for the first launch in one region: a call more is a right and a delay more."""
 
 
 class AwsCommands(Lab):
@@ -48,8 +60,7 @@ class AwsCommands(Lab):
 
     def made(self) -> list[str]:
         """The names of the changing calls of these commands, in order."""
-        mine = [call for call in self.cloud.calls if call.key == self.key]
-        return [call.name for call in mine if not call.action.startswith(("Describe", "Get"))]
+        return [call.name for call in self.cloud.calls if call.key == self.key and call.changes]
 
 
 @pytest.fixture
@@ -65,6 +76,7 @@ def lab(cloud: AwsCloud, tmp_path: Path) -> Iterator[AwsCommands]:
 def test_a_job_from_up_to_nothing_left(lab: AwsCommands) -> None:
     """One RunInstances that is safe by itself; a name is used once; `down` sees all of it gone."""
     done = lab.up()
+    called = [call.name for call in lab.cloud.calls]
     view = lab.status()
     second = lab.run(*IN_ONE_REGION)
     ec2 = boto3.client("ec2", region_name="us-east-1", endpoint_url=lab.cloud.endpoint, **_keys())
@@ -80,6 +92,8 @@ def test_a_job_from_up_to_nothing_left(lab: AwsCommands) -> None:
     [volume] = ec2.describe_volumes()["Volumes"]
     lab.down()
 
+    until_made = called[: called.index("ec2:RunInstances") + 1]
+    assert sorted(CALLS_OF_UP) == sorted(until_made)
     assert f"accepted: us-east-1/{row['InstanceId']}" in done.err
     assert ("booting", "aws", "us-east-1") == (view["state"], view["provider"], view["region"])
     assert (Exit.USAGE, True) == (second.code, "job" in second.err)

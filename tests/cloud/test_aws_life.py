@@ -10,6 +10,7 @@ from aws_lab import OWNER, WITH_TIMER, AwsLab, instance_of
 
 from providers.aws.machine import machine_of, spot_cost_usd
 from providers.base import (
+    CapacityError,
     MachineNotFound,
     MachineState,
     Offer,
@@ -27,7 +28,7 @@ def spot_offer(aws: AwsLab) -> Offer:
 
 def test_exactly_these_calls_make_and_end_a_machine(aws: AwsLab) -> None:
     """A call more is a right more that somebody must give, and a delay more: this list changes with a reason only."""
-    intent = aws.intent()
+    aws.intent()  # the zones and the limit are known from a launch before
     aws.provider.preflight()
     aws.cloud.calls.clear()
     offers = aws.offers(regions=("us-east-1",))
@@ -35,15 +36,17 @@ def test_exactly_these_calls_make_and_end_a_machine(aws: AwsLab) -> None:
     places = {"places": aws.provider.binding["places"]}
     intent = aws.intent(offer=offers[0], **places)
     aws.cloud.calls.clear()
-    machine = aws.provider.create(intent)
+    aws.cloud.fault("RunInstances", "InsufficientInstanceCapacity", status=500, times=1)
+    with pytest.raises(CapacityError):
+        aws.provider.create(intent)
+    machine = aws.provider.create(aws.intent("j-1-2", offer=offers[1], **places))
     made = aws.cloud.names()
     aws.cloud.calls.clear()
     aws.end(machine.id)
     ended = aws.cloud.names()
 
-    # The zones and the limit are known from the launch before.
     assert ["ec2:DescribeSecurityGroups", "ec2:DescribeSubnets"] == looked
-    assert ["ec2:RunInstances"] == made
+    assert ["ec2:RunInstances", "ec2:RunInstances"] == made, "a failover is one call for each zone"
     assert ["ec2:TerminateInstances", "ec2:DescribeInstances"] == ended[:2]
     assert ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeVolumes"] == sorted(ended[2:])
 
