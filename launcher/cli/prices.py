@@ -32,7 +32,7 @@ EXPLANATION = (
 
 @click.command()
 @click.option("--gpu", default="T4", show_default=True, help="The GPU that the machine must have.")
-@click.option("--live", is_flag=True, help="Ask the clouds that answer without a login; the others keep the table.")
+@click.option("--live", is_flag=True, help="Ask the clouds that need no login or have one; others keep the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def prices(gpu: str, *, live: bool, as_json: bool) -> None:
     """Show what a machine costs by the hour, cheapest first.
@@ -63,9 +63,18 @@ def known_gpu(gpu: str, table: Table) -> str:
 
 
 def _loaders(clock: Clock) -> list[Any]:
-    from providers.prices.live import loaders
+    """Those of the clouds that answer without a login, and of those for which there is one here."""
+    from launcher.config import cloud_settings, load_config
+    from providers import registry
+    from providers.prices.live import NEEDS_LOGIN, loaders
 
-    return list(loaders(_cache_folder(), clock))
+    config = load_config(os.environ)
+    return [
+        loader
+        for loader in loaders(_cache_folder(), clock)
+        if loader.provider not in NEEDS_LOGIN
+        or registry.has_credentials(loader.provider, os.environ, cloud_settings(loader.provider, config))
+    ]
 
 
 def _cache_folder() -> Path:

@@ -29,6 +29,9 @@ LOADERS = {
 }
 """Provider to `module:Class`; the class is made with the clock alone."""
 
+NEEDS_LOGIN = frozenset({"aws"})
+"""Clouds that tell their prices only to somebody they know."""
+
 MAX_AGE_S = 3600.0
 """How old a cached live price may be. Spot prices move within hours; list prices within months."""
 

@@ -61,6 +61,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
     """A clock of our own, a state folder of our own, and no way to Azure's price list."""
     monkeypatch.setenv("GPULAUNCH_HOME", str(tmp_path))
     monkeypatch.setenv(ENDPOINT_VARIABLE, "http://127.0.0.1:1/")
+    monkeypatch.setenv("HOME", str(tmp_path))  # nobody is logged in anywhere
     virtual = VirtualClock()
     monkeypatch.setattr(command, "SystemClock", lambda: virtual)
     return virtual

@@ -340,4 +340,4 @@ def test_failure_is_not_cached(tmp_path: Path, server: PriceServer) -> None:
 
 def test_every_named_loader_can_be_made(tmp_path: Path) -> None:
     """Each entry of the list of loaders leads to a class."""
-    assert {"azure"} == {loader.provider for loader in loaders(tmp_path, VirtualClock())}
+    assert {"aws", "azure"} == {loader.provider for loader in loaders(tmp_path, VirtualClock())}
