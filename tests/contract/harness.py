@@ -132,8 +132,15 @@ def _local(folder: Path) -> Harness:
     return LocalHarness(folder)
 
 
+def _azure(folder: Path) -> Harness:
+    from azure_harness import AzureHarness
+
+    return AzureHarness(folder)
+
+
 # A new provider adds its harness here, and nothing else.
 HARNESSES: dict[str, Callable[[Path], Harness]] = {
+    "azure": _azure,
     "local": _local,
     **{f"simulated-{name}": _simulated(name) for name in ("plain", "aws", "gcp", "azure")},
 }
