@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from providers.azure.machine import NOT_BILLED, console_url, power_of
+from providers.azure.machine import NOT_BILLED, console_url, describe, is_deleting, power_of
 from providers.azure.requests import token_of
-from providers.base import Machine, MachineState
+from providers.base import Machine, MachineState, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -110,8 +110,25 @@ class Sightings:
         self._arm = arm
         self._seen: dict[str, _Sighting] = {}
 
-    def note(self, machine: Machine, virtual_machine: Mapping[str, Any] | None) -> Machine:
-        """Remember a look; returns the machine, with what earlier looks knew of it."""
+    def describe(self, group: Mapping[str, Any], virtual_machine: Mapping[str, Any] | None) -> Machine:
+        """The machine of a group as it is now, with what earlier looks knew of it. Remembers this look.
+
+        A group without a machine is either half-made or what an eviction left: we have seen the machine, or the log
+        has. Until one of them says so it is half-made.
+        """
+        name = str(group["name"])
+        lived = False
+        if virtual_machine is None and not is_deleting(group):
+            lived = self.knows(name) or self._told_ended(name)
+        return self._note(describe(self._arm, group, virtual_machine, lived=lived), virtual_machine)
+
+    def _told_ended(self, name: str) -> bool:
+        try:
+            return life_of(self._arm, name).ended_at is not None
+        except ProviderError:  # it is asked again at the next look
+            return False
+
+    def _note(self, machine: Machine, virtual_machine: Mapping[str, Any] | None) -> Machine:
         bills = virtual_machine is not None and power_of(virtual_machine) not in NOT_BILLED
         now_s = self._arm.clock.monotonic()
         before = self._seen.get(machine.id)

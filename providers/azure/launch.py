@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from providers.azure import backstop, errors
 from providers.azure.client import POLL_S, Arm, raw
 from providers.azure.history import LOG_LAG_S, Sightings, evidence, life_of
-from providers.azure.machine import describe, failure_of, is_deleting, power_of
+from providers.azure.machine import failure_of, is_deleting, power_of
 from providers.azure.requests import (
     MACHINE,
     NETWORK,
@@ -27,7 +27,7 @@ from providers.azure.requests import (
     machine_body,
     network_body,
 )
-from providers.base import AmbiguousOutcome, InvalidRequest, MachineNotFound, ProviderError
+from providers.base import AmbiguousOutcome, InvalidRequest, MachineNotFound, MachineState, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,7 +106,7 @@ class Launch:
                 "It is looked at again.",
                 code="ResourceGroupBeingDeleted",
             )
-        return self._sightings.note(describe(self._arm, group, found), found)
+        return self._sightings.describe(group, found)
 
     # The way there
 
@@ -116,6 +116,10 @@ class Launch:
         if group is None:
             with arm.asking("make a resource group"):
                 arm.resources.resource_groups.create_or_update(name, group_body(intent), cls=raw)
+        elif found is None:
+            left = self._sightings.describe(group, None)
+            if left.state == MachineState.STOPPED:  # its machine was made and is gone: another would be a second life
+                return left
         if found is None:
             _refuse_what_is_due(arm, intent)
         self._surround(intent, settings, name, with_network=found is None)
@@ -128,7 +132,7 @@ class Launch:
             raise AmbiguousOutcome(
                 f"The resource group {name} vanished while it was filled.", "", "It is looked at again."
             )
-        return self._sightings.note(describe(arm, placed, found), found)
+        return self._sightings.describe(placed, found)
 
     def _surround(self, intent: Intent, settings: Mapping[str, Any], name: str, *, with_network: bool) -> None:
         """The network, and beside it the timer: neither needs the other."""

@@ -26,22 +26,24 @@ _POWER = {
 NOT_BILLED = frozenset({"deallocating", "deallocated"})
 
 
-def describe(arm: Arm, group: Mapping[str, Any], machine: Mapping[str, Any] | None) -> Machine:
-    """The machine of a group; `machine` is the reply about the virtual machine, None where there is none."""
+def describe(arm: Arm, group: Mapping[str, Any], machine: Mapping[str, Any] | None, *, lived: bool = False) -> Machine:
+    """The machine of a group; `machine` is the reply about the virtual machine, None where there is none.
+
+    Without one the group is half-made, or its machine has `lived` and is gone: only that is an end.
+    """
     all_tags: dict[str, str] = dict(group.get("tags") or {})
     properties = (machine or {}).get("properties", {})
     power = power_of(machine)
     made_at = arm.local_time(properties.get("timeCreated"))
     doomed = is_deleting(group)
     reason = None
-    if machine is None:
+    if lived and machine is None and not doomed:
         # evictionPolicy Delete: a spot machine that is taken back is deleted, and what is around it stays.
         reason = "PREEMPTED" if all_tags.get(TAG_SPOT) == "yes" else "VM_GONE"
-        reason = None if doomed else reason
     return Machine(
         id=str(group["name"]),
         token=token_of(str(group["name"])),
-        state=MachineState.STOPPING if doomed else _state(machine, power),
+        state=MachineState.STOPPING if doomed else _state(machine, power, lived=lived),
         region=str(group["location"]),
         created_at=made_at or _made_at(arm, all_tags),
         billing_started_at=made_at,
@@ -74,9 +76,9 @@ def _codes(machine: Mapping[str, Any] | None) -> list[str]:
     return [str(status.get("code", "")) for status in view.get("statuses") or []]
 
 
-def _state(machine: Mapping[str, Any] | None, power: str) -> MachineState:
+def _state(machine: Mapping[str, Any] | None, power: str, *, lived: bool) -> MachineState:
     if machine is None:
-        return MachineState.STOPPED
+        return MachineState.STOPPED if lived else MachineState.PENDING
     doing = machine.get("properties", {}).get("provisioningState")
     if doing == "Deleting":
         return MachineState.STOPPING

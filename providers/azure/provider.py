@@ -14,7 +14,7 @@ from providers.azure.client import Arm, as_json, raw
 from providers.azure.console import Consoles
 from providers.azure.history import Sightings, evidence, life_of
 from providers.azure.launch import Launch, delete_group, find_group, find_machine
-from providers.azure.machine import console_url, describe, is_deleting
+from providers.azure.machine import console_url, is_deleting
 from providers.azure.offers import Market
 from providers.azure.requests import MACHINE, NETWORK, TAG_TIMER, TIMER
 from providers.azure.store import machine_store
@@ -40,6 +40,10 @@ from providers.base import (
 DELETE_S = 480.0
 # A deletion that takes longer is named, with what is left, each time louder.
 HUNG_S = 900.0
+POLL_S = 15.0
+HEARTBEAT_S = 60.0
+# A cloud on this computer has no limit of calls, and nobody wants to wait for it.
+POLL_HERE_S = 0.5
 _REGISTERED = ("Microsoft.Compute", "Microsoft.Network")
 
 
@@ -61,8 +65,6 @@ class AzureProvider:
     bills_awake_only = False
     worst_lateness_s = backstop.TIMER_LATENESS_S + DELETE_S + 1.0
     shutdown_notice_s = 0.0
-    poll_s = 15.0
-    heartbeat_s = 60.0
     boot_timeout_s = 900.0
 
     def __init__(self, *, clock: Clock, home: str, settings: Mapping[str, Any]) -> None:
@@ -74,6 +76,8 @@ class AzureProvider:
         self.binding: dict[str, Any] = {"subscription": subscription, "credentials": source}
         if endpoint:
             self.binding["endpoint"] = endpoint
+        self.poll_s = POLL_HERE_S if endpoint else POLL_S
+        self.heartbeat_s = POLL_HERE_S if endpoint else HEARTBEAT_S
         self._clock = clock
         self._settings = dict(settings)
         self.skew_s = 0.0
@@ -165,7 +169,7 @@ class AzureProvider:
         if group is None:
             raise self._gone(machine_id)
         found = find_machine(self._arm, machine_id)
-        return self._sightings.note(describe(self._arm, group, found), found)
+        return self._sightings.describe(group, found)
 
     def _gone(self, machine_id: str) -> MachineNotFound:
         """What is left of a machine: the activity log's word, or ours where the log does not tell yet."""
@@ -194,7 +198,7 @@ class AzureProvider:
         for group in groups:
             # A listing may be behind: what it does not show is looked for by name.
             machine = found.get(group["name"].lower()) or find_machine(self._arm, group["name"])
-            machines.append(self._sightings.note(describe(self._arm, group, machine), machine))
+            machines.append(self._sightings.describe(group, machine))
         return machines
 
     def delete(self, machine_id: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from azure_world import SUBSCRIPTION, Group, Operation
+from azure_things import Group, Operation
+from azure_world import SUBSCRIPTION
 
 if TYPE_CHECKING:
     from azure_world import World

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from azure_replies import Replies, Reply, error
-from azure_world import SUBSCRIPTION, Group
+from azure_things import Group
+from azure_world import SUBSCRIPTION
 
 if TYPE_CHECKING:
     from azure_faults import Rule

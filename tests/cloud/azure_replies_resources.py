@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import azure_timers
 from azure_replies import Replies, Reply, error
-from azure_world import SUBSCRIPTION, Group, Thing, Vm
+from azure_things import Group, Thing, Vm
+from azure_world import SUBSCRIPTION
 
 if TYPE_CHECKING:
     from azure_faults import Rule

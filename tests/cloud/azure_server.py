@@ -1,29 +1,22 @@
-"""The cloud of these tests over HTTP: in a thread of a test's own process, or as a process beside installed commands.
+"""The cloud of these tests over HTTP, in a thread of the test's own process.
 
-    python azure_server.py PORT_FILE [REPLY_S]     a cloud on the real clock, where everything happens at once
-
-Beside Resource Manager it serves the list of retail prices (`/prices`), serial logs (`/serial/…`), and a door for the
-test (`/test/…`): what is left, what was asked, and rules for faults.
+Beside Resource Manager it serves the list of retail prices (`/prices`) and serial logs (`/serial/…`).
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from datetime import UTC
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azure_checker import problems_with
 from azure_replies import error
 from azure_routes import Routes
-from azure_world import AT_ONCE, CONTRIBUTOR_RIGHTS, SIZE, World
-
-from launcher.core.clock import SystemClock
+from azure_world import SIZE, World
 
 if TYPE_CHECKING:
     from azure_faults import Rule
@@ -134,8 +127,6 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/serial/"):
             vm = world.consoles.get(path.removeprefix("/serial"))
             return (200, {}, world.console_of(vm)) if vm else (404, {}, b"")
-        if path.startswith("/test/"):
-            return 200, {}, self._test(path.removeprefix("/test/"), body)
         return self._arm(path, body)
 
     def _arm(self, path: str, body: Any) -> tuple[int, dict[str, str], Any] | None:
@@ -167,29 +158,6 @@ class _Handler(BaseHTTPRequestHandler):
             fault.strike()
         return None
 
-    def _test(self, what: str, body: Any) -> Any:
-        """The test's own door."""
-        world = self._server.world
-        if what == "fault":
-            world.faults.add(**body)
-        elif what == "refuse-roles":
-            world.may = CONTRIBUTOR_RIGHTS
-        elif what == "power-off":
-            for vm in world.machines():
-                world.power_off(vm)
-        elif what == "set":
-            for name, value in body.items():
-                setattr(world, name, value)
-        return {
-            "left": world.left(),
-            "groups": sorted(world.groups),
-            "machines": [vm.power or vm.provisioning for vm in world.machines()],
-            "regions": sorted({group.location for group in world.groups.values()}),
-            "problems": world.problems,
-            "requests": [[method, url] for method, url, _ in world.requests],
-            "bill_usd": str(world.bill.total_usd(world.now)),
-        }
-
     def _send(self, status: int, headers: dict[str, str], body: Any) -> None:
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
@@ -199,17 +167,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-
-
-def main(port_file: str, reply_s: str = "0") -> None:
-    """Serve until the process is ended; the file gets the address."""
-    server = AzureServer(World(SystemClock(), pace=AT_ONCE), reply_s=float(reply_s)).start()
-    waiting = Path(port_file + ".new")
-    waiting.write_text(server.url)
-    waiting.replace(port_file)
-    threading.Event().wait()
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    main(*sys.argv[1:])

@@ -7,7 +7,8 @@ import uuid
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from azure_world import SUBSCRIPTION, Thing, Vm
+from azure_things import Thing, Vm
+from azure_world import SUBSCRIPTION
 
 if TYPE_CHECKING:
     from azure_world import World

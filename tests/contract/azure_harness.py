@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from azure_bench import azure_provider
+from azure_server import AzureServer
+from azure_world import World
 from harness import Harness
 
 from launcher.core.clock import VirtualClock
-from providers.azure.provider import AzureProvider
-
-sys.path.append(str(Path(__file__).parent.parent / "cloud"))
-
-from azure_server import AzureServer
-from azure_world import SUBSCRIPTION, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
 STEP_S = 5.0
 
@@ -30,7 +26,7 @@ class AzureHarness(Harness):
         self._clock = VirtualClock()
         self._world = World(self._clock)
         self._server = AzureServer(self._world).start()
-        self.provider: AzureProvider = azure_provider(self._server, self._clock, folder)
+        self.provider = azure_provider(self._server, self._clock, folder)
         self.hard_after_s = 900.0
         self.up_within_s = 120.0
         self.gone_within_s = 180.0
@@ -70,14 +66,3 @@ class AzureHarness(Harness):
         self.provider.close()
         self._server.close()
         assert self._world.problems == []
-
-
-def azure_provider(server: AzureServer, clock: VirtualClock, folder: Path, **settings: str) -> AzureProvider:
-    """The provider, told where its cloud is by settings alone. and its price list."""
-    bound = {
-        "subscription": SUBSCRIPTION,
-        "endpoint": server.url,
-        "prices_endpoint": f"{server.url}/prices",
-        **settings,
-    }
-    return AzureProvider(clock=clock, home=str(folder), settings=bound)
