@@ -115,7 +115,7 @@ class Launch:
         found = None if group is None else find_machine(arm, name)
         if group is None:
             with arm.asking("make a resource group"):
-                arm.resources.resource_groups.create_or_update(name, group_body(intent), cls=raw)
+                group = arm.resources.resource_groups.create_or_update(name, group_body(intent), cls=raw)
         elif found is None:
             left = self._sightings.describe(group, None)
             if left.state == MachineState.STOPPED:  # its machine was made and is gone: another would be a second life
@@ -126,13 +126,8 @@ class Launch:
         if found is None:
             self._place(intent, settings, name)
         found = self._await_placed(name)
-        self._arm_machine(intent, settings, name, found, group or {})
-        placed = find_group(arm, name)
-        if placed is None:
-            raise AmbiguousOutcome(
-                f"The resource group {name} vanished while it was filled.", "", "It is looked at again."
-            )
-        return self._sightings.describe(placed, found)
+        self._arm_machine(intent, settings, name, found, group)
+        return self._sightings.describe(group, found)
 
     def _surround(self, intent: Intent, settings: Mapping[str, Any], name: str, *, with_network: bool) -> None:
         """The network, and beside it the timer: neither needs the other."""

@@ -20,6 +20,7 @@ from providers.azure.provider import HEARTBEAT_S, POLL_S, AzureProvider
 from providers.base import OfferRequest
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from azure_things import Vm
@@ -32,10 +33,40 @@ OWNER = "owner-1"
 STEP_S = 60.0
 
 
-def azure_provider(server: AzureServer, clock: Clock, folder: Path, **settings: str) -> AzureProvider:
+def azure_provider(url: str, clock: Clock, folder: Path, **settings: str) -> AzureProvider:
     """The provider, told where its cloud is by settings alone."""
-    bound = {"subscription": SUBSCRIPTION, "endpoint": server.url, "prices_endpoint": f"{server.url}/prices"}
+    bound = {"subscription": SUBSCRIPTION, "endpoint": url, "prices_endpoint": f"{url}/prices"}
     return AzureProvider(clock=clock, home=str(folder), settings={**bound, **settings})
+
+
+def make_job(
+    provider: AzureProvider, offers: list[Offer], *, now: datetime, cap_usd: Decimal = Decimal(5), **spec: Any
+) -> Job:
+    """A job that was just asked for."""
+    fields = {
+        "name": "job",
+        "command": ("train",),
+        "image": "example.com/train:1",
+        "workdir": "/work",
+        "path": "/work/gpulaunch.yaml",
+        "budget_usd": cap_usd,
+        "egress_gb": Decimal(0),
+        "store": "none",
+        "grace_s": 60.0,
+    }
+    return Job(
+        id="j-0123456789",
+        name="job",
+        account=provider.account,
+        provider="azure",
+        cap_usd=cap_usd,
+        spec=spec_to_json(JobSpec(**(fields | spec))),
+        created_at=now,
+        settings=dict(provider.binding),
+        offers=msgspec.json.encode(offers).decode(),
+        layers={},
+        owner=OWNER,
+    )
 
 
 class Bench:
@@ -54,7 +85,7 @@ class Bench:
 
     def another_provider(self, folder: Path) -> AzureProvider:
         """Another computer with the same login."""
-        self._providers.append(azure_provider(self.server, self.clock, folder))
+        self._providers.append(azure_provider(self.server.url, self.clock, folder))
         return self._providers[-1]
 
     def open(self) -> None:
@@ -81,30 +112,7 @@ class Bench:
     def add(self, *, cap_usd: str = "5", spot: bool = False, **spec: Any) -> Job:
         """Write a job down, as `up` does."""
         offers = [offer for offer in self.offers(spot=spot) if offer.spot == spot]
-        fields = {
-            "name": "job",
-            "command": ("train",),
-            "image": "example.com/train:1",
-            "workdir": "/work",
-            "path": "/work/gpulaunch.yaml",
-            "budget_usd": Decimal(cap_usd),
-            "egress_gb": Decimal(0),
-            "store": "none",
-            "grace_s": 60.0,
-        }
-        job = Job(
-            id="j-0123456789",
-            name="job",
-            account=self.provider.account,
-            provider="azure",
-            cap_usd=Decimal(cap_usd),
-            spec=spec_to_json(JobSpec(**(fields | spec))),
-            created_at=self.clock.now(),
-            settings=dict(self.provider.binding),
-            offers=msgspec.json.encode(offers).decode(),
-            layers={},
-            owner=OWNER,
-        )
+        job = make_job(self.provider, offers, cap_usd=Decimal(cap_usd), now=self.clock.now(), **spec)
         self.journal.add_job(job, now=self.clock.now())
         return job
 

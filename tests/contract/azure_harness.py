@@ -26,7 +26,7 @@ class AzureHarness(Harness):
         self._clock = VirtualClock()
         self._world = World(self._clock)
         self._server = AzureServer(self._world).start()
-        self.provider = azure_provider(self._server, self._clock, folder)
+        self.provider = azure_provider(self._server.url, self._clock, folder)
         self.hard_after_s = 900.0
         self.up_within_s = 120.0
         self.gone_within_s = 180.0
