@@ -26,6 +26,7 @@ def live(url: str, folder: Path, pid: int, go: Event | None = None) -> None:
     clock = SystemClock()
     provider = azure_provider(url, clock, folder)
     journal = Journal(folder)
+    journal._db.execute("PRAGMA synchronous = OFF")  # a process dies here, not a computer
     guard = Guard(journal.writer(provider.account, pid), provider, clock, launcher_alive=lambda _: True)
     ends_s = clock.monotonic() + BOUND_S
     try:
