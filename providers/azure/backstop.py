@@ -14,7 +14,6 @@ from __future__ import annotations
 import uuid
 from datetime import UTC
 from decimal import ROUND_CEILING, Decimal
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from providers.azure.client import PUBLIC, Arm, raw
@@ -22,7 +21,7 @@ from providers.azure.requests import MACHINE, TIMER
 from providers.base import Backstop, OneTimeCost, ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from providers.base import Offer
@@ -40,13 +39,6 @@ _WORKFLOW_SCHEMA = (
 # groups", learn.microsoft.com). `init` makes a role with no other; without it, Contributor on the attempt's own group.
 CONTRIBUTOR = "b24988ac-6180-42a0-ab88-20f7382dd24c"
 DELETE_GROUP = "Microsoft.Resources/subscriptions/resourceGroups/delete"
-ASSIGN_ROLES = "Microsoft.Authorization/roleAssignments/write"
-NEEDED = (
-    "Microsoft.Resources/subscriptions/resourceGroups/write",
-    DELETE_GROUP,
-    "Microsoft.Network/virtualNetworks/write",
-    "Microsoft.Compute/virtualMachines/write",
-)
 _NAMES = uuid.UUID("8d5b7e0c-5c35-4ab4-8f13-30b9c1c2f4a6")
 # A new identity is unknown to role assignments for some seconds; without an end in sight it is a fault.
 PRINCIPAL_PATIENCE_S = 120.0
@@ -183,25 +175,7 @@ def cancel_deallocation(arm: Arm, region: str, operation: str) -> None:
         arm.schedule.scheduled_actions.virtual_machines_cancel_operations(region, body, cls=raw)
 
 
-# What the user may do
-
-
-def allows(permissions: Sequence[Mapping[str, Any]], action: str) -> bool:
-    """Whether one of these permissions grants the action: granted by a pattern, and not taken away by the same role."""
-
-    def matches(patterns: Iterable[str]) -> bool:
-        return any(fnmatch(action.lower(), pattern.lower()) for pattern in patterns)
-
-    return any(matches(each.get("actions") or ()) and not matches(each.get("notActions") or ()) for each in permissions)
-
-
-def permissions(arm: Arm) -> list[dict[str, Any]]:
-    """What this login may do in the subscription."""
-    return arm.pages(
-        "/providers/Microsoft.Authorization/permissions",
-        "list the rights of this login",
-        **{"api-version": "2022-04-01"},
-    )
+# The plan's line
 
 
 def by_logic_app() -> Backstop:

@@ -10,6 +10,7 @@ machine, so with a Logic App there is no moment at which something bills without
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from providers.azure import backstop, errors
@@ -27,10 +28,17 @@ from providers.azure.requests import (
     machine_body,
     network_body,
 )
-from providers.base import AmbiguousOutcome, InvalidRequest, MachineNotFound, MachineState, ProviderError
+from providers.base import (
+    AmbiguousOutcome,
+    AuthError,
+    InvalidRequest,
+    MachineNotFound,
+    MachineState,
+    ProviderError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from providers.base import Intent, Machine
 
@@ -212,19 +220,21 @@ class Launch:
             with arm.asking("tag the resource group"):
                 arm.resources.resource_groups.update(name, {"tags": tags}, cls=raw)
 
-    def _telling_of_refused_roles(self) -> Any:
-        from contextlib import contextmanager
-
-        @contextmanager
-        def telling() -> Any:
-            try:
-                yield
-            except ProviderError as error:
-                if error.code in ("AuthorizationFailed", "DenyAssignmentAuthorizationFailed"):
-                    self._roles_refused()
+    @contextmanager
+    def _telling_of_refused_roles(self) -> Iterator[None]:
+        try:
+            yield
+        except AuthError as error:
+            if error.code not in ("AuthorizationFailed", "DenyAssignmentAuthorizationFailed"):
                 raise
-
-        return telling()
+            self._roles_refused()
+            raise AuthError(
+                error.what,
+                error.why,
+                "Launch again: it is then planned without, with ComputeSchedule as the timer.",
+                code=error.code,
+                next_scope=error.next_scope,
+            ) from error
 
     # The way back
 

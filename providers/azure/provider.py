@@ -17,6 +17,7 @@ from providers.azure.launch import Launch, delete_group, find_group, find_machin
 from providers.azure.machine import console_url, is_deleting
 from providers.azure.offers import Market
 from providers.azure.requests import MACHINE, NETWORK, TAG_TIMER, TIMER
+from providers.azure.rights import Rights
 from providers.azure.store import machine_store
 from providers.base import (
     TAG_OWNER,
@@ -45,6 +46,8 @@ HEARTBEAT_S = 60.0
 # A cloud on this computer has no limit of calls, and nobody wants to wait for it.
 POLL_HERE_S = 0.5
 _REGISTERED = ("Microsoft.Compute", "Microsoft.Network")
+_TIMERS = ("Microsoft.Logic", "Microsoft.ComputeSchedule")
+"""The true timer, and the one where roles cannot be assigned."""
 
 
 class AzureProvider:
@@ -85,8 +88,8 @@ class AzureProvider:
         self._sightings = Sightings(self._arm)
         self._consoles = Consoles(self._arm)
         self._market = Market(self._arm, home, prices=settings.get("prices_endpoint"))
-        self._launch = Launch(self._arm, self._sightings, roles_refused=self._note_refused_roles)
-        self._may_assign: bool | None = None
+        self._rights = Rights(self._arm, home)
+        self._launch = Launch(self._arm, self._sightings, roles_refused=self._rights.note_refusal)
         self._doomed_since: dict[str, float] = {}
 
     def _note_skew(self, skew_s: float) -> None:
@@ -96,24 +99,21 @@ class AzureProvider:
 
     def preflight(self) -> Backstop:
         """Check the login, its rights and what is registered; say which timer will be armed. Raises AuthError."""
-        timers = ("Microsoft.Logic", "Microsoft.ComputeSchedule")
-        with ThreadPoolExecutor(max_workers=5, thread_name_prefix="azure") as pool:
-            rights = pool.submit(backstop.permissions, self._arm)
-            states = dict(
-                zip((*_REGISTERED, *timers), pool.map(self._registration, (*_REGISTERED, *timers)), strict=True)
+        asked = (*_REGISTERED, *_TIMERS)
+        with ThreadPoolExecutor(max_workers=len(asked) + 1, thread_name_prefix="azure") as pool:
+            listed = pool.submit(self._rights.ask)
+            states = dict(zip(asked, pool.map(self._registration, asked), strict=True))
+            listed.result()
+        missing = self._rights.missing()
+        if missing:
+            raise AuthError(
+                f"This login may not make what a job needs in the subscription {self._arm.subscription}.",
+                f"The right {missing} is missing.",
+                "Ask an owner of the subscription for the role Contributor.",
+                code="AuthorizationFailed",
             )
-            permissions = rights.result()
-        for action in backstop.NEEDED:
-            if not backstop.allows(permissions, action):
-                raise AuthError(
-                    f"This login may not make what a job needs in the subscription {self._arm.subscription}.",
-                    f"The right {action} is missing.",
-                    "Ask an owner of the subscription for the role Contributor.",
-                    code="AuthorizationFailed",
-                )
-        self._may_assign = self._may_assign is not False and backstop.allows(permissions, backstop.ASSIGN_ROLES)
-        timer = timers[0] if self._may_assign else timers[1]
-        for namespace in (*_REGISTERED, timer):
+        by_logic_app = self._rights.may_assign()
+        for namespace in (*_REGISTERED, _TIMERS[0] if by_logic_app else _TIMERS[1]):
             if states[namespace] != "Registered":
                 raise AuthError(
                     f"The resource provider {namespace} is not registered in the subscription.",
@@ -121,23 +121,15 @@ class AzureProvider:
                     f"Run: az provider register --namespace {namespace}",
                     code="MissingSubscriptionRegistration",
                 )
-        return (
-            backstop.by_logic_app() if self._may_assign else backstop.by_deallocation("this login may not assign roles")
-        )
+        return backstop.by_logic_app() if by_logic_app else backstop.by_deallocation("this login may not assign roles")
 
     def _registration(self, namespace: str) -> str:
         with self._arm.asking(f"say whether {namespace} is registered"):
             return str(self._arm.resources.providers.get(namespace, cls=raw).get("registrationState"))
 
-    def _note_refused_roles(self) -> None:
-        """Azure refused what its list of rights had promised: from now on offers are priced without."""
-        self._may_assign = False
-
     def offers(self, request: OfferRequest) -> list[Offer]:
         """Every machine that would do, priced, where size and quota allow it. Creates nothing."""
-        if self._may_assign is None:
-            self._may_assign = backstop.allows(backstop.permissions(self._arm), backstop.ASSIGN_ROLES)
-        return self._market.offers(request, by_deallocation=not self._may_assign)
+        return self._market.offers(request, by_deallocation=not self._rights.may_assign())
 
     def machine_store(self, request: StoreRequest) -> dict[str, Any]:
         """The store as the agent's orders name it. Raises InvalidRequest, AuthError."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,13 +25,24 @@ if TYPE_CHECKING:
 REGIONS = ("centralus", "eastus", "eastus2", "northcentralus", "southcentralus", "westus", "westus2", "westus3")
 
 
-class AzureServer:
-    """Serves a world on a port of this computer until it is closed. `reply_s`: what each answer takes."""
+@dataclass
+class Call:
+    """One request as a benchmark sees it; times of the monotonic clock, in seconds."""
 
-    def __init__(self, world: World, *, reply_s: float = 0.0) -> None:
+    name: str
+    changes: bool
+    began_s: float
+    ended_s: float = 0.0
+
+
+class AzureServer:
+    """Serves a world on a port of this computer until it is closed. `delay_s`: what each answer takes."""
+
+    def __init__(self, world: World) -> None:
         self.world = world
         self.lock = threading.RLock()
-        self.reply_s = reply_s
+        self.delay_s = 0.0
+        self.calls: list[Call] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.daemon_threads = True
         self._http.azure = self  # type: ignore[attr-defined]
@@ -107,10 +119,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _do(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length)) if length else None
-        if self._server.reply_s:
-            time.sleep(self._server.reply_s)
+        kind = self.path.partition("?")[0].split("/")[-2]
+        call = Call(f"{self.command} {kind}", self.command != "GET", time.perf_counter())
+        self._server.calls.append(call)
+        if self._server.delay_s:
+            time.sleep(self._server.delay_s)
         with self._server.lock:
             reply = self._answer(body)
+        call.ended_s = time.perf_counter()
         if reply is None:
             self.close_connection = True
             return

@@ -295,14 +295,20 @@ def test_a_deletion_that_hangs_is_named_louder_with_time(bench: Callable[..., Be
 
 
 def test_rights_that_azure_denies_after_all_are_told_and_leave_nothing(bench: Callable[..., Bench]) -> None:
-    """The list of rights promised what a deny assignment forbids: no machine without the timer that was planned."""
+    """The list of rights promised what a deny assignment forbids: no machine without the timer that was planned.
+
+    The next command knows better, in another process too.
+    """
     here = bench(may_truly_assign=False)
     here.add()
     here.run()
+    provider = here.another_provider(here.folder)
+    backstop = provider.preflight()
 
     assert (Outcome.LAUNCH_FAILED, "AuthorizationFailed") == (here.job.outcome, here.job.reason)
     assert (0, {}) == (here.bill_usd(), here.left())
-    assert all(cost.name != "timer role" for cost in here.offers()[0].one_time)
+    assert "Launch again" in str(here.attempt.trouble)
+    assert "ComputeSchedule" in backstop.what
     assert any("a day after" in cost.name for cost in here.offers()[0].one_time)
 
 
