@@ -14,6 +14,7 @@ from launcher.jobfile.kinds import DOLLARS, matching, text, whole
 from launcher.jobfile.schema import Items, Key, Section
 
 _ARN = matching(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+", "a role's ARN, such as arn:aws:iam::123456789012:role/name")
+_GUID = matching("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "an id (a GUID)")
 _SUBSCRIPTION = matching("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "a subscription's id (a GUID)")
 
 
@@ -50,7 +51,23 @@ class Azure(Struct, frozen=True, kw_only=True):
 
     subscription: Annotated[str | None, Key(_SUBSCRIPTION, "The subscription to work in.")] = None
     image: Annotated[
-        str | None, Key(text("an image, publisher:offer:sku:version or a resource id"), "The machine's image.")
+        str | None,
+        Key(
+            matching(
+                r"[^:\s]+(:[^:\s]+){3}|/subscriptions/\S+", "an image, publisher:offer:sku:version or a resource id"
+            ),
+            "The machine's image.",
+        ),
+    ] = None
+    storage_account: Annotated[
+        str | None, Key(matching("[a-z0-9]{3,24}", "a storage account's name"), "The account of az:// stores.")
+    ] = None
+    identity: Annotated[
+        str | None, Key(text("an identity's resource id"), "The identity with which machines reach the store.")
+    ] = None
+    identity_client_id: Annotated[str | None, Key(_GUID, "The same identity's client id.")] = None
+    role: Annotated[
+        str | None, Key(text("a role definition's id"), "The role with which a machine may delete its own group.")
     ] = None
 
 

@@ -138,9 +138,16 @@ def _aws(folder: Path) -> Harness:
     return AwsHarness(folder)
 
 
+def _azure(folder: Path) -> Harness:
+    from azure_harness import AzureHarness
+
+    return AzureHarness(folder)
+
+
 # A new provider adds its harness here, and nothing else.
 HARNESSES: dict[str, Callable[[Path], Harness]] = {
     "aws": _aws,
+    "azure": _azure,
     "local": _local,
     **{f"simulated-{name}": _simulated(name) for name in ("plain", "aws", "gcp", "azure")},
 }

@@ -35,6 +35,7 @@ from providers.registry import USER_PROVIDERS
 
 PROVIDERS = ", ".join(USER_PROVIDERS)
 
+PROVIDERS = ", ".join(USER_PROVIDERS)
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "job.schema.json"
 
 WHOLE = r"""
