@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 
 PROVIDERS = {
+    "gcp": "providers.gcp.provider:GcpProvider",
     "local": "providers.local.provider:LocalProvider",
     "simulated": "providers.simulated.provider:SimulatedProvider",
 }
 
 # What a user may name; `simulated` lives in the memory of one process, so no command can use it.
-USER_PROVIDERS = ("local",)
+USER_PROVIDERS = ("gcp", "local")
 
 
 def clouds() -> tuple[str, ...]:

@@ -23,7 +23,10 @@ from providers.prices.rows import Row
 if TYPE_CHECKING:
     from launcher.core.clock import Clock
 
-LOADERS = {"azure": "providers.prices.azure_retail:AzureRetailPrices"}
+LOADERS = {
+    "azure": "providers.prices.azure_retail:AzureRetailPrices",
+    "gcp": "providers.gcp.prices:GcpCataloguePrices",
+}
 """Provider to `module:Class`; the class is made with the clock alone."""
 
 MAX_AGE_S = 3600.0

@@ -132,8 +132,15 @@ def _local(folder: Path) -> Harness:
     return LocalHarness(folder)
 
 
+def _gcp(folder: Path) -> Harness:
+    from gcp_harness import GcpHarness
+
+    return GcpHarness(folder)
+
+
 # A new provider adds its harness here, and nothing else.
 HARNESSES: dict[str, Callable[[Path], Harness]] = {
+    "gcp": _gcp,
     "local": _local,
     **{f"simulated-{name}": _simulated(name) for name in ("plain", "aws", "gcp", "azure")},
 }
