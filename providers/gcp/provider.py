@@ -13,6 +13,7 @@ import msgspec
 from providers.base import (
     TAG_OWNER,
     AmbiguousOutcome,
+    AuthError,
     Backstop,
     Billing,
     Intent,
@@ -138,6 +139,7 @@ class GcpProvider:
 
     def create(self, intent: Intent) -> Machine:
         """One insert, safe to repeat: by its name, which is unique in the zone, and by its request id."""
+        self._check_account(intent)
         place = Place(str(intent.offer.zone), requests.name_of(intent.token))
         age_s = (self._clock.now() - intent.created_at).total_seconds()
         if intent.token in self._called or age_s > FRESH_S:
@@ -161,6 +163,14 @@ class GcpProvider:
             return self._made_before(place, intent) or self._accept(place, intent)
         self._follow(place, operation)
         return self._accept(place, intent)
+
+    def _check_account(self, intent: Intent) -> None:
+        if intent.account != self.account:
+            raise AuthError(
+                f"These credentials speak for {self.account}, and the job belongs to {intent.account}.",
+                fix="Give the credentials that launched it back.",
+                code="ACCOUNT_MISMATCH",
+            )
 
     def _made_before(self, place: Place, intent: Intent) -> Machine | None:
         """What an earlier call with this token has made; None if none was accepted. Raises what became of it."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cloud"))
 
 from gcp_server import FakeGcp
 from gcp_state import Cloud
@@ -18,6 +14,7 @@ from providers.gcp.provider import GcpProvider
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
 STEP_S = 5.0
 
