@@ -62,9 +62,7 @@ class Prices:
             found.append(_sku(f"Regional Balanced PD Capacity in {region}", "OnDemand", "GiBy.mo", "0.2", [region]))
         everywhere = list(self.standard)
         found.append(_sku("External IP Charge on a Standard VM", "OnDemand", "h", "0.005", everywhere, free_first=True))
-        found.append(
-            _sku("External IP Charge on a Spot Preemptible VM", "Preemptible", "h", "0.0025", everywhere)
-        )
+        found.append(_sku("External IP Charge on a Spot Preemptible VM", "Preemptible", "h", "0.0025", everywhere))
         return found
 
     def page(self, token: str) -> dict[str, Any]:

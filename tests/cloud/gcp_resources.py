@@ -138,7 +138,4 @@ def firewalls(cloud: Cloud) -> list[dict[str, Any]]:
     if cloud.ssh_open:
         ssh = {"name": "default-allow-ssh", "priority": 65534, "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}]}
         rules.append({**common, **everybody, **ssh})
-    if cloud.closed_by_tag:
-        ours = {"name": "gpulaunch-no-ingress", "priority": 900, "denied": [{"IPProtocol": "all"}]}
-        rules.append({**common, **everybody, **ours, "targetTags": ["gpulaunch"]})
-    return rules
+    return [*rules, *({**common, **made, "network": network} for made in cloud.rules)]

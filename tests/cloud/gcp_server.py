@@ -181,6 +181,11 @@ class FakeGcp:
     def _firewalls_list(self, call: Call) -> dict[str, Any]:
         return _paged(resources.firewalls(self.cloud), call)
 
+    def _firewalls_insert(self, call: Call) -> dict[str, Any]:
+        if any(each["name"] == call.body["name"] for each in self.cloud.rules):
+            raise Refused(409, "alreadyExists", f"{call.body['name']} already exists")
+        return resources.operation(self.cloud, self.cloud.make_rule(call.body))
+
     def _accelerator_types_aggregated_list(self, call: Call) -> dict[str, Any]:
         listed = list(zip(self.cloud.zones, resources.accelerators(self.cloud), strict=True))
         return _aggregated("acceleratorTypes", listed, call)

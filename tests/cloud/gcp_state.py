@@ -125,7 +125,8 @@ class Cloud:
     )
     zones: tuple[str, ...] = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f", "europe-west4-a")
     ssh_open: bool = True
-    closed_by_tag: bool = False
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    """Firewall rules that were made."""
     keeps_disks: bool = False
     """Deleting a machine leaves its disk."""
     instances: dict[tuple[str, str], Instance] = field(default_factory=dict)
@@ -221,6 +222,11 @@ class Cloud:
             last.ends_at = instance.gone_at
             return last
         return self.note(kind, instance, at=at, ends_at=instance.gone_at, user=user)
+
+    def make_rule(self, body: dict[str, Any]) -> Operation:
+        """One more firewall rule."""
+        self.rules.append(body)
+        return self._add("insert", "", body["name"], at=self.now(), ends_at=self.now(), path="firewalls")
 
     def order_disk_deleted(self, disk: Disk) -> Operation:
         """Begin the end of a disk that its machine has left behind."""
