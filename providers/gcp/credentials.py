@@ -7,6 +7,7 @@ asked: where there is none, that question takes seconds to fail.
 from __future__ import annotations
 
 import json
+import warnings
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,10 @@ def load(source: Source) -> Any:
     if source.endpoint:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]
     try:
-        credentials, _ = google.auth.load_credentials_from_file(source.path, scopes=[SCOPE])  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            # The SDK warns of files from strangers; this one is the user's own, of whatever kind gcloud wrote.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            credentials, _ = google.auth.load_credentials_from_file(source.path, scopes=[SCOPE])  # type: ignore[no-untyped-call]
     except GoogleAuthError as error:
         raise AuthError(
             f"The credentials in {source.path} cannot be used.",

@@ -131,7 +131,7 @@ class GcpCataloguePrices:
         found = self._read({})
         regions = sorted({region for part, region in found if part is T4})
         rows = [row for region in regions for row in self._rows(found, region)]
-        if not rows:
+        if not any(row.kind is Kind.COMPUTE for row in rows):
             raise PriceUnknown(
                 f"The catalogue has no price for a machine with a {gpu}.",
                 "None of its entries has the name that gpulaunch looks for.",

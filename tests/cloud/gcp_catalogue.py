@@ -25,8 +25,12 @@ class Prices:
     standard: dict[str, tuple[str, str, str]] = field(default_factory=lambda: dict(STANDARD))
     spot: dict[str, tuple[str, str, str]] = field(default_factory=lambda: dict(SPOT))
     spot_since: str = SINCE
+    spot_before: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """What spot machines cost before that, where it was something else: since the beginning of the month."""
+    unit_of_gpu: str = "h"
     page_size: int = 7
     answers: bool = True
+    endless: bool = False
 
     def machine(self, region: str, *, spot: bool) -> Decimal:
         """An n1-standard-4 with one T4, per hour."""
@@ -43,26 +47,33 @@ class Prices:
 
     def skus(self) -> list[dict[str, Any]]:
         """All entries."""
-        found = [_sku("N1 Predefined Instance Core running in Mars", "OnDemand", "h", "9", ["mars-north1"])]
+        found = [_sku("N1 Predefined Instance Core running in Mars", "OnDemand", "h", [("9", SINCE)], ["mars-north1"])]
         for region in self.standard:
-            for spot, parts in ((False, self.standard), (True, self.spot)):
-                core, memory, gpu = parts[region]
-                usage = "Preemptible" if spot else "OnDemand"
-                before = "Spot Preemptible " if spot else ""
-                with_gpu = "attached to Spot Preemptible VMs running" if spot else "running"
-                since = self.spot_since if spot else SINCE
-                found += [
-                    _sku(f"{before}N1 Predefined Instance Core running in {region}", usage, "h", core, [region], since),
-                    _sku(f"{before}N1 Predefined Instance Ram running in {region}", usage, "GiBy.h", memory, [region],
-                         since),
-                    _sku(f"Nvidia Tesla T4 GPU {with_gpu} in {region}", usage, "h", gpu, [region], since),
-                    _sku(f"Nvidia Tesla V100 GPU running in {region}", usage, "h", "2.48", [region]),
-                ]  # fmt: skip
-            found.append(_sku(f"Balanced PD Capacity in {region}", "OnDemand", "GiBy.mo", DISK[region], [region]))
-            found.append(_sku(f"Regional Balanced PD Capacity in {region}", "OnDemand", "GiBy.mo", "0.2", [region]))
-        everywhere = list(self.standard)
-        found.append(_sku("External IP Charge on a Standard VM", "OnDemand", "h", "0.005", everywhere, free_first=True))
-        found.append(_sku("External IP Charge on a Spot Preemptible VM", "Preemptible", "h", "0.0025", everywhere))
+            found += self._machines(region)
+            disk = [(DISK[region], SINCE)]
+            found.append(_sku(f"Balanced PD Capacity in {region}", "OnDemand", "GiBy.mo", disk, [region]))
+            dearer = [("0.2", SINCE)]
+            found.append(_sku(f"Regional Balanced PD Capacity in {region}", "OnDemand", "GiBy.mo", dearer, [region]))
+        regions = list(self.standard)
+        for name, usage, usd in (("Standard", "OnDemand", "0.005"), ("Spot Preemptible", "Preemptible", "0.0025")):
+            price = [(usd, SINCE)]
+            found.append(_sku(f"External IP Charge on a {name} VM", usage, "h", price, regions, free_first=True))
+        return found
+
+    def _machines(self, region: str) -> list[dict[str, Any]]:
+        found = [_sku(f"Nvidia Tesla V100 GPU running in {region}", "OnDemand", "h", [("2.48", SINCE)], [region])]
+        for spot, parts, since in ((False, self.standard, SINCE), (True, self.spot, self.spot_since)):
+            usage, first = ("Preemptible", "Spot Preemptible ") if spot else ("OnDemand", "")
+            with_gpu = "attached to Spot Preemptible VMs running" if spot else "running"
+            names = (
+                (f"{first}N1 Predefined Instance Core running in {region}", "h"),
+                (f"{first}N1 Predefined Instance Ram running in {region}", "GiBy.h"),
+                (f"Nvidia Tesla T4 GPU {with_gpu} in {region}", self.unit_of_gpu),
+            )
+            before = self.spot_before.get(region) if spot else None
+            for index, (name, unit) in enumerate(names):
+                versions = [(before[index], SINCE)] if before else []
+                found.append(_sku(name, usage, unit, [*versions, (parts[region][index], since)], [region]))
         return found
 
     def page(self, token: str) -> dict[str, Any]:
@@ -70,24 +81,38 @@ class Prices:
         start = int(token or 0)
         skus = self.skus()
         following = start + self.page_size
-        return {"skus": skus[start:following], "nextPageToken": str(following) if following < len(skus) else ""}
+        more = following < len(skus) or self.endless
+        return {"skus": skus[start:following], "nextPageToken": str(following) if more else ""}
 
 
 def _sku(
-    description: str, usage: str, unit: str, usd: str, regions: list[str], since: str = SINCE, *,
+    description: str,
+    usage: str,
+    unit: str,
+    versions: list[tuple[str, str]],
+    regions: list[str],
+    *,
     free_first: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    whole, _, decimals = usd.partition(".")
-    price = {"currencyCode": "USD", "units": whole, "nanos": int(decimals.ljust(9, "0")) if decimals else 0}
-    tiers = [{"startUsageAmount": 0, "unitPrice": price}]
-    if free_first:
-        nothing = {"currencyCode": "USD", "units": "0", "nanos": 0}
-        tiers = [{"startUsageAmount": 0, "unitPrice": nothing}, {"startUsageAmount": 744, "unitPrice": price}]
+) -> dict[str, Any]:
+    """One entry; `versions`: price and since when."""
     return {
         "description": description,
         "category": {"resourceFamily": "Compute", "usageType": usage},
         "serviceRegions": regions,
         "pricingInfo": [
-            {"effectiveTime": since, "pricingExpression": {"usageUnit": unit, "tieredRates": tiers}},
+            {
+                "effectiveTime": since,
+                "pricingExpression": {"usageUnit": unit, "tieredRates": _tiers(usd, free_first=free_first)},
+            }
+            for usd, since in versions
         ],
     }
+
+
+def _tiers(usd: str, *, free_first: bool) -> list[dict[str, Any]]:
+    whole, _, decimals = usd.partition(".")
+    price = {"currencyCode": "USD", "units": whole, "nanos": int(decimals.ljust(9, "0")) if decimals else 0}
+    if not free_first:
+        return [{"startUsageAmount": 0, "unitPrice": price}]
+    nothing = {"currencyCode": "USD", "units": "0", "nanos": 0}
+    return [{"startUsageAmount": 0, "unitPrice": nothing}, {"startUsageAmount": 744, "unitPrice": price}]

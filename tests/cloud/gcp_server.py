@@ -138,7 +138,7 @@ class FakeGcp:
 
     def _instances_aggregated_list(self, call: Call) -> dict[str, Any]:
         listed = [(each.zone, resources.instance(self.cloud, each)) for each in self.cloud.instances.values()]
-        return _aggregated("instances", _labelled(listed, call), call)
+        return _aggregated("instances", _labelled(listed, call), call, self.cloud.unreachable)
 
     def _instances_get_serial_port_output(self, call: Call) -> dict[str, Any]:
         instance = self._instance(call)
@@ -216,12 +216,14 @@ def _paged(items: list[Any], call: Call) -> dict[str, Any]:
     return reply | ({"nextPageToken": str(following)} if following < len(items) else {})
 
 
-def _aggregated(field: str, listed: list[tuple[str, Any]], call: Call) -> dict[str, Any]:
+def _aggregated(field: str, listed: list[tuple[str, Any]], call: Call, unreachable: str = "") -> dict[str, Any]:
     """By zone; a zone without any says so."""
     page = _paged(listed, call)
     by_zone: dict[str, Any] = {
         "zones/us-west1-b": {"warning": {"code": "NO_RESULTS_ON_PAGE", "message": "There are no results."}}
     }
+    if unreachable:
+        by_zone[unreachable] = {"warning": {"code": "UNREACHABLE", "message": "It does not answer."}}
     for zone, each in page["items"]:
         by_zone.setdefault(f"zones/{zone}", {field: []})[field].append(each)
     return page | {"items": by_zone}

@@ -125,6 +125,10 @@ class Cloud:
     )
     zones: tuple[str, ...] = ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f", "europe-west4-a")
     ssh_open: bool = True
+    unreachable: str = ""
+    """A zone that does not answer for itself in listings."""
+    behind_s: float = 0.0
+    """Seconds by which the cloud's clock is behind the one that it was given."""
     rules: list[dict[str, Any]] = field(default_factory=list)
     """Firewall rules that were made."""
     keeps_disks: bool = False
@@ -139,7 +143,7 @@ class Cloud:
 
     def now(self) -> datetime:
         """The cloud's own time."""
-        return self.clock.now().astimezone(UTC)
+        return self.clock.now().astimezone(UTC) - timedelta(seconds=self.behind_s)
 
     # What time does
 

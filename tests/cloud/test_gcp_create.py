@@ -109,9 +109,7 @@ def test_the_exact_calls_of_a_launch(project: Project) -> None:
     assert project.fake.names()[0] == "instances.insert"
     assert set(polls) == {"zoneOperations.get"}
     assert project.fake.names()[-1] == "instances.get"
-    assert insert.query == {"requestId": request_id("j-1-1"), "$alt": "json;enum-encoding=int"} or insert.query == {
-        "requestId": request_id("j-1-1")
-    }
+    assert insert.query == {"requestId": request_id("j-1-1")}
     assert insert.body == {
         "name": "gl-j-1-1",
         "machineType": "zones/us-central1-a/machineTypes/n1-standard-4",
