@@ -15,18 +15,25 @@ RULE_PRIORITY = 900
 EVERYBODY = frozenset({"0.0.0.0/0", "::/0"})
 
 
-def open_ports_note(compute: Compute, network: str) -> str:
+def rules_of(compute: Compute) -> list[Any] | None:
+    """Every firewall rule of the project; None where we may not see them."""
+    try:
+        return compute.firewalls()
+    except AuthError:
+        return None
+
+
+def open_ports_note(rules: list[Any] | None, network: str) -> str:
     """One sentence on what of the internet can reach a machine in this network, and what closes it; empty if nothing.
 
     Every new project's default network allows SSH, RDP and ICMP from everywhere, at priority 65534
     (vpc/docs/firewalls, "Pre-populated rules in the default network").
     """
-    try:
-        rules = [rule for rule in compute.firewalls() if rule.network.endswith(network) and _concerns_us(rule)]
-    except AuthError:
+    if rules is None:
         return f"Whether the network {_name(network)} lets others reach the machine could not be checked."
-    denied = min((rule.priority for rule in rules if _is_deny_all(rule)), default=None)
-    opened = [rule for rule in rules if rule.allowed and (denied is None or rule.priority < denied)]
+    ours = [rule for rule in rules if rule.network.endswith(network) and _concerns_us(rule)]
+    denied = min((rule.priority for rule in ours if _is_deny_all(rule)), default=None)
+    opened = [rule for rule in ours if rule.allowed and (denied is None or rule.priority < denied)]
     if not opened:
         return ""
     ports = sorted({port for rule in opened for port in _ports(rule)})

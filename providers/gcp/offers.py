@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from providers.base import InvalidRequest, Offer, OfferRequest
 from providers.gcp.errors import GLOBAL_GPUS, quota_error
+from providers.gcp.network import rules_of
 from providers.gcp.requests import ACCELERATORS
 from providers.prices.market import offer_of
 
@@ -28,7 +29,7 @@ SPOT_QUOTA = "PREEMPTIBLE_NVIDIA_T4_GPUS"
 
 
 class Facts:
-    """What a project may have, asked once: three reads at the same time."""
+    """What a project may have and what its network lets in, asked once; all but the first at the same time."""
 
     def __init__(self, compute: Compute, clock: Clock) -> None:
         self._compute = compute
@@ -36,6 +37,7 @@ class Facts:
         self._asked_at: float | None = None
         self.project: Any = None
         self.zones: list[str] = []
+        self.rules: list[Any] | None = None
         self._quotas: dict[str, dict[str, tuple[float, float]]] = {}
 
     def ask(self) -> None:
@@ -44,15 +46,14 @@ class Facts:
         if self._asked_at is not None and now_s - self._asked_at < FACTS_AGE_S:
             return
         compute = self._compute
-        compute.describe_project()  # alone first: a missing right is then told once, and the SDK is imported once
+        # Alone first: it says who we are and what we may, and imports the SDK once.
+        self.project = compute.describe_project()
         with ThreadPoolExecutor(3) as pool:
-            asked = [
-                pool.submit(compute.describe_project),
-                pool.submit(compute.regions),
-                pool.submit(compute.zones_with, ACCELERATORS["T4"]),
-            ]
-            self.project, regions, self.zones = (each.result() for each in asked)
-        self._quotas = {region.name: _quotas(region) for region in regions}
+            regions = pool.submit(compute.regions)
+            zones = pool.submit(compute.zones_with, ACCELERATORS["T4"])
+            rules = pool.submit(rules_of, compute)
+        self._quotas = {region.name: _quotas(region) for region in regions.result()}
+        self.zones, self.rules = zones.result(), rules.result()
         self._asked_at = now_s
 
     @property

@@ -103,7 +103,7 @@ class GcpProvider:
         credentials.check(self._source)
         self._facts.ask()
         identity = self._settings.get("service_account")
-        note = open_ports_note(self._compute, requests.network_of(self._settings))
+        note = open_ports_note(self._facts.rules, requests.network_of(self._settings))
         return Backstop(
             armed=True,
             what=backstop.WHAT,

@@ -13,7 +13,7 @@ from gcp_state import Cloud
 from launcher.core.clock import VirtualClock
 from providers.base import AuthError
 from providers.gcp.account import PERMISSIONS, CloudAccount, own_machines
-from providers.gcp.network import open_ports_note
+from providers.gcp.network import open_ports_note, rules_of
 from providers.gcp.provider import GcpProvider
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_the_rule_it_makes_closes_what_the_default_network_opens(fake: FakeGcp) 
     """Before, everybody reaches SSH, and that is said with the command that closes it; after, nobody does."""
     settings = {"endpoint": fake.url, "project": "proj"}
     compute = GcpProvider(clock=VirtualClock(), home="unused", settings=settings)._compute
-    before = open_ports_note(compute, "global/networks/default")
+    before = open_ports_note(rules_of(compute), "global/networks/default")
     init(fake).apply(lambda _: None)
     [rule] = fake.cloud.rules
 
@@ -117,7 +117,7 @@ def test_the_rule_it_makes_closes_what_the_default_network_opens(fake: FakeGcp) 
         ["gpulaunch"],
         [{"IPProtocol": "all"}],
     )
-    assert open_ports_note(compute, "global/networks/default") == ""
+    assert open_ports_note(rules_of(compute), "global/networks/default") == ""
 
 
 def test_the_document_says_the_same_as_commands(fake: FakeGcp) -> None:

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from gcp_project import Project
 from gcp_state import Disk
-from test_gcp_create import Project
 
 from launcher.agent import heartbeat
 from providers.base import (
