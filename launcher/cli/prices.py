@@ -75,9 +75,9 @@ def _ask(gpu: str, clock: Clock) -> list[Row]:
             refused.append(error)
     if refused and not rows:  # a fault says more than a login that was never made
         raise min(refused, key=lambda error: isinstance(error, AuthError))
-    for error in refused:
-        if not isinstance(error, AuthError):
-            click.echo(f"{error} Its prices are those of the table.", err=True)
+    for fault in refused:
+        if not isinstance(fault, AuthError):
+            click.echo(f"{fault} Its prices are those of the table.", err=True)
     return rows
 
 
