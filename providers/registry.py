@@ -31,7 +31,7 @@ PROVIDERS = {
 }
 
 # What a user may name; `simulated` lives in the memory of one process, so no command can use it.
-USER_PROVIDERS = ("gcp", "local")
+USER_PROVIDERS = ("local", "gcp")
 
 
 def clouds() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ two seconds, so it is imported with the first call.
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 CALL_TIMEOUT_S = 20.0
 # Reads are repeated this long when the API answers 503 or not at all; the guard asks again at its next look anyway.
 READ_PATIENCE_S = 8.0
-# A Date header counts whole seconds and travels for a moment: less than this is not a difference of clocks.
-CLOCK_NOISE_S = 2.0
 _DATED = ("get", "insert", "delete", "list", "aggregated_list", "get_serial_port_output")
 
 
@@ -64,6 +63,7 @@ class Compute:
         self.project = source.project
         self.skew_s = 0.0
         """Seconds that this computer's clock is ahead of the cloud's, by the newest reply."""
+        self._asking = threading.local()
 
     # Machines
 
@@ -240,11 +240,15 @@ class Compute:
         return getattr(self._sdk, f"{name}Client")(transport=transport)
 
     def _hear_date(self, header: str) -> None:
-        off_s = (self._clock.now() - parsedate_to_datetime(header).astimezone(UTC)).total_seconds() - 0.5
-        self.skew_s = off_s if abs(off_s) > CLOCK_NOISE_S else 0.0
+        """The cloud's clock said this second some time between our question and now: if it may be ours, it is."""
+        said = parsedate_to_datetime(header).astimezone(UTC)
+        most_s = (self._clock.now() - said).total_seconds()
+        least_s = (self._asking.since - said).total_seconds() - 1.0
+        self.skew_s = 0.0 if least_s <= 0.0 <= most_s else (least_s + most_s) / 2
 
     @contextmanager
     def _calling(self, doing: str) -> Iterator[None]:
+        self._asking.since = self._clock.now()
         try:
             yield
         except Exception as error:

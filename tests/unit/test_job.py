@@ -31,7 +31,9 @@ from launcher.jobfile.document import Problems, Scalar
 from launcher.jobfile.job_kinds import valid_name
 from launcher.jobfile.job_schema import JOB
 from launcher.jobfile.kinds import duration_text, parse_duration
+from providers.registry import USER_PROVIDERS
 
+PROVIDERS = ", ".join(USER_PROVIDERS)
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "job.schema.json"
 
 WHOLE = r"""
@@ -306,7 +308,7 @@ STORE_RULE = "is not s3://bucket/prefix, gs://…, az://…, a folder, or none"
         ({"max_duration": "8"}, "--max-duration: '8' has no unit; write 8s, 8m or 8h"),
         ({"store": "ftp://x"}, f"--store: 'ftp://x' {STORE_RULE}"),
         ({"regions": ("a", "B C")}, "--region: 'B C' is not the name of a region, such as us-east-1"),
-        ({"providers": ("lokal",)}, "--provider: 'lokal' is not one of: local; did you mean 'local'?"),
+        ({"providers": ("lokal",)}, f"--provider: 'lokal' is not one of: {PROVIDERS}; did you mean 'local'?"),
         ({"budget": "0", "name": ""}, f"--budget: '0' must be above zero\n--name: '' {NAME_RULE}; try 'job'"),
     ],
 )

@@ -10,6 +10,9 @@ from launcher.core.errors import Exit
 from launcher.job import JobFileError, Problem, load_job
 from launcher.jobfile.document import Mapping, Problems, Scalar
 from launcher.jobfile.job_schema import JOB
+from providers.registry import USER_PROVIDERS
+
+PROVIDERS = ", ".join(USER_PROVIDERS)
 
 
 def write(tmp_path: Path, content: str) -> Path:
@@ -99,8 +102,9 @@ ENV_NAME_RULE = "not a name for a variable; use letters, digits and '_', and no 
         (f"resources: {{disk_gb: {'9' * 5000}}}",
          f"resources.disk_gb: '{'9' * 57}…' is not a whole number from 1 to 65536"),
         ("resources: {spot: 1}", "resources.spot: '1' is not true or false"),
-        ("resources: {providers: [loca]}", "resources.providers: 'loca' is not one of: local; did you mean 'local'?"),
-        ("resources: {providers: [simulated]}", "resources.providers: 'simulated' is not one of: local"),
+        ("resources: {providers: [loca]}",
+         f"resources.providers: 'loca' is not one of: {PROVIDERS}; did you mean 'local'?"),
+        ("resources: {providers: [simulated]}", f"resources.providers: 'simulated' is not one of: {PROVIDERS}"),
         ("resources: {regions: [US East]}",
          "resources.regions: 'US East' is not the name of a region, such as us-east-1"),
         ("budget: -5", "budget: '-5' must be above zero"),
