@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from launcher import launch
+from launcher.core.clock import rfc3339
 from launcher.core.errors import GpulaunchError
 from launcher.job import spec_from_json
 from launcher.ledger import latest_end
@@ -187,10 +188,13 @@ class Creation:
             started_at=machine.billing_started_at,
             log_path=machine.log_path,
             console_url=machine.console_url,
+            cloud_deadline_at=machine.deadline_at,
             trouble=None,
         )
         accepted = replace(job, state=State.BOOTING, accepted_at=job.accepted_at or now)
-        return self._writer.save(booting, now=now, kind="accepted", job=accepted, facts={"machine": machine.id})
+        ends = {} if machine.deadline_at is None else {"cloud_deadline": rfc3339(machine.deadline_at)}
+        facts = {"machine": machine.id, **ends}
+        return self._writer.save(booting, now=now, kind="accepted", job=accepted, facts=facts)
 
     def _create_failed(self, job: Job, attempt: Attempt, error: ProviderError) -> None:
         """Unknown fate: replay, until it is known. A typed failure: nothing was made; again, or the next offer.

@@ -58,6 +58,7 @@ MIGRATIONS = (
     );
     CREATE INDEX events_by_job ON events (job, seq);
     """,
+    "ALTER TABLE attempts ADD COLUMN cloud_deadline_at TEXT;",
 )
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "afs", "ceph", "glusterfs", "9p", "fuse.sshfs", "webdav", "lustre")

@@ -132,21 +132,25 @@ def make_plan(
             terms=terms,
             deadlines=ends,
             layers=_layers(backstop),
-            warnings=_warnings(spec),
+            warnings=_warnings(spec, backstop),
         )
     raise refused or PriceUnknown("No machine is on offer.", fix="Allow another region or provider.")
 
 
 def _layers(backstop: Backstop) -> tuple[Layer, ...]:
+    agent = Layer(name="agent", armed=True, what="the machine ends itself at both deadlines, without this computer")
+    if not backstop.own_end:
+        what = "the machine only switches itself off: what is left of it bills until the guard deletes it"
+        agent = Layer(name="agent", armed=False, what=what, fix=backstop.own_end_fix)
     return (
         Layer(name="guard", armed=True, what="a process on this computer watches, accounts and tears down"),
-        Layer(name="agent", armed=True, what="the machine ends itself at both deadlines, without this computer"),
+        agent,
         Layer(name="backstop", armed=backstop.armed, what=backstop.what, fix=backstop.fix),
     )
 
 
-def _warnings(spec: JobSpec) -> tuple[str, ...]:
-    found = []
+def _warnings(spec: JobSpec, backstop: Backstop) -> tuple[str, ...]:
+    found = list(backstop.notes)
     if spec.checkpoints is None:
         found.append("No checkpoints are configured: a run that is stopped early keeps what the training itself saved.")
     return tuple(found)

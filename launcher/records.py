@@ -104,6 +104,8 @@ class Attempt:
     trouble: str | None = None
     """What stands in the way now, for the user."""
     deletes: int = 0
+    cloud_deadline_at: datetime | None = None
+    """When the cloud itself will delete the machine, where it says so."""
 
     def interval(self) -> Interval:
         """The billing of this attempt, as the ledger reads it."""

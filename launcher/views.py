@@ -73,6 +73,7 @@ def job_view(job: Job, attempts: Sequence[Attempt], now: datetime) -> dict[str, 
         "log_path": current.log_path if current else None,
         "progress": beat.get("progress"),
         "gpu": beat.get("gpu"),
+        "cloud_deadline": _time(current.cloud_deadline_at) if current else None,
     }
     if current is not None and current.create_called:
         at = now if current.state != State.GONE else (current.observed_at or now)

@@ -126,6 +126,12 @@ class Backstop(msgspec.Struct, frozen=True, kw_only=True):
     armed: bool
     what: str
     fix: str = ""
+    own_end: bool = True
+    """A machine whose job is over deletes itself. False: it switches itself off, and only the guard deletes it."""
+    own_end_fix: str = ""
+    """What lets it end itself."""
+    notes: tuple[str, ...] = ()
+    """What else the user should know before money is spent, each with what to do about it."""
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True):

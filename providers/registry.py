@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 PROVIDERS = {
     "aws": "providers.aws.provider:AwsProvider",
     "azure": "providers.azure.provider:AzureProvider",
+    "gcp": "providers.gcp.provider:GcpProvider",
     "local": "providers.local.provider:LocalProvider",
     "simulated": "providers.simulated.provider:SimulatedProvider",
 }
 
 # What a user may name; `simulated` lives in the memory of one process, so no command can use it.
-USER_PROVIDERS = ("local", "aws", "azure")
+USER_PROVIDERS = ("local", "aws", "gcp", "azure")
 
 
 def clouds() -> tuple[str, ...]:

@@ -14,10 +14,12 @@ import click
 from launcher.core.clock import SystemClock, rfc3339
 from launcher.core.errors import UsageError
 from launcher.core.money import usd_json
+from providers.base import AuthError, ProviderError
 from providers.prices.table import DISK_GB, PricedShape, Table, load_table
 
 if TYPE_CHECKING:
     from launcher.core.clock import Clock
+    from providers.prices.rows import Row
 
 COLUMNS = 80
 FOUR_DECIMALS = Decimal("0.0001")
@@ -44,7 +46,7 @@ def prices(gpu: str, *, live: bool, as_json: bool) -> None:
     gpu = known_gpu(gpu, table)
     clock = SystemClock()
     if live:
-        table = table.with_live(row for loader in _loaders(clock) for row in loader.load(gpu))
+        table = table.with_live(_ask(gpu, clock))
     shapes = table.shapes(gpu)
     if as_json:
         click.echo(json.dumps(document(gpu, shapes, clock), indent=2))
@@ -60,6 +62,23 @@ def known_gpu(gpu: str, table: Table) -> str:
         known = ", ".join(sorted(by_lower_case.values()))
         raise UsageError(f"No price is known for a GPU called {gpu!r}.", f"Known: {known}.", "Choose one with --gpu.")
     return found
+
+
+def _ask(gpu: str, clock: Clock) -> list[Row]:
+    """What the clouds say that answer; the others keep the table. A fault is told; raises when none answers."""
+    rows: list[Row] = []
+    refused: list[ProviderError] = []
+    for loader in _loaders(clock):
+        try:
+            rows += loader.load(gpu)
+        except ProviderError as error:
+            refused.append(error)
+    if refused and not rows:  # a fault says more than a login that was never made
+        raise min(refused, key=lambda error: isinstance(error, AuthError))
+    for fault in refused:
+        if not isinstance(fault, AuthError):
+            click.echo(f"{fault} Its prices are those of the table.", err=True)
+    return rows
 
 
 def _loaders(clock: Clock) -> list[Any]:
@@ -164,7 +183,9 @@ def _from(provider: str, shapes: list[PricedShape], clock: Clock) -> str:
     if all(shape.live for shape in of_provider):
         minutes = int((clock.now() - oldest).total_seconds() // 60)
         age = "just now" if minutes < 1 else f"{minutes} minutes ago"
-        return f"compute asked from the cloud {age}; the rest from the table, plus 10 % in worst."
+        whole = all(part.source.startswith("live ") for shape in of_provider for part in shape.parts)
+        rest = "" if whole else "; the rest from the table, plus 10 % in worst"
+        return f"{'all' if whole else 'compute'} asked from the cloud {age}{rest}."
     dates = sorted({f"{oldest:%Y-%m-%d}", f"{newest:%Y-%m-%d}"})
     how_sure = ", ".join(sorted({shape.sure for shape in of_provider}))
     return f"table of {' to '.join(dates)}, plus 10 % in worst. How sure: {how_sure}."

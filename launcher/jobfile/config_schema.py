@@ -79,6 +79,7 @@ class Gcp(Struct, frozen=True, kw_only=True):
         str | None, Key(text("a service account's email address"), "The machine's own identity.")
     ] = None
     image: Annotated[str | None, Key(text("an image's address"), "The machine's image.")] = None
+    network: Annotated[str | None, Key(text("a network's name"), "The network, where it is not `default`.")] = None
 
 
 class Config(Struct, frozen=True, kw_only=True):

@@ -196,6 +196,8 @@ def by_deallocation(why: str) -> Backstop:
             "For a true delete, ask an owner for the role `Role Based Access Control Administrator` on the "
             "subscription."
         ),
+        own_end=False,
+        own_end_fix="The same role arms it.",
     )
 
 

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 LOADERS = {
     "aws": "providers.aws.prices:AwsPrices",
     "azure": "providers.prices.azure_retail:AzureRetailPrices",
+    "gcp": "providers.gcp.prices:GcpCataloguePrices",
 }
 """Provider to `module:Class`; the class is made with the clock alone."""
 
-NEEDS_LOGIN = frozenset({"aws"})
+NEEDS_LOGIN = frozenset({"aws", "gcp"})
 """Clouds that tell their prices only to somebody they know."""
 
 MAX_AGE_S = 3600.0

@@ -80,14 +80,14 @@ class Table:
         return sorted({row.gpu for row in self.rows if row.kind is Kind.COMPUTE and row.gpu})
 
     def with_live(self, rows: Iterable[Row]) -> Table:
-        """This table with live compute prices in place of the old ones, for each cloud and GPU that they speak of.
+        """This table with live prices in place of the old ones.
 
-        A region that the cloud no longer names is left out: its price is not known any more.
+        Compute: for each cloud and GPU that they speak of; a region that the cloud no longer names is left out, since
+        its price is not known any more. Anything else: for each region that they speak of.
         """
         fresh = tuple(rows)
-        spoken_of = {(row.provider, row.gpu) for row in fresh}
-        kept = (r for r in self.rows if r.kind is not Kind.COMPUTE or (r.provider, r.gpu) not in spoken_of)
-        return Table((*kept, *fresh))
+        spoken_of = {_spoken_of(row) for row in fresh}
+        return Table((*(row for row in self.rows if _spoken_of(row) not in spoken_of), *fresh))
 
     def shapes(self, gpu: str, *, disk_gb: int = DISK_GB) -> list[PricedShape]:
         """Every machine with that GPU and its whole rate, cheapest expected rate first.
@@ -150,6 +150,13 @@ class Table:
         if not rows:
             raise _unknown(Kind.DISK, of)
         return min(rows, key=lambda r: (r.up_to_gb or 0, -r.usd))
+
+
+def _spoken_of(row: Row) -> tuple[str | None, ...]:
+    """What a live price replaces."""
+    if row.kind is Kind.COMPUTE:
+        return (row.kind, row.provider, row.gpu)
+    return (row.kind, row.provider, row.region, row.item if row.kind is Kind.ONE_TIME else None)
 
 
 def margin(row: Row) -> Decimal:

@@ -144,10 +144,17 @@ def _azure(folder: Path) -> Harness:
     return AzureHarness(folder)
 
 
+def _gcp(folder: Path) -> Harness:
+    from gcp_harness import GcpHarness
+
+    return GcpHarness(folder)
+
+
 # A new provider adds its harness here, and nothing else.
 HARNESSES: dict[str, Callable[[Path], Harness]] = {
     "aws": _aws,
     "azure": _azure,
+    "gcp": _gcp,
     "local": _local,
     **{f"simulated-{name}": _simulated(name) for name in ("plain", "aws", "gcp", "azure")},
 }

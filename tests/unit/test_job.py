@@ -34,8 +34,6 @@ from launcher.jobfile.kinds import duration_text, parse_duration
 from providers.registry import USER_PROVIDERS
 
 PROVIDERS = ", ".join(USER_PROVIDERS)
-
-PROVIDERS = ", ".join(USER_PROVIDERS)
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "job.schema.json"
 
 WHOLE = r"""

@@ -192,6 +192,24 @@ def test_live_prices_are_shown_as_live(azure: list[str]) -> None:
     assert len(azure) == 1
 
 
+class Broken:
+    """A loader of a cloud that does not answer."""
+
+    def load(self, gpu: str) -> list[Any]:
+        """Never."""
+        raise ProviderUnavailable("That cloud does not answer.")
+
+
+def test_a_cloud_that_fails_keeps_the_table_and_is_told(azure: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fault must not hide what the others say."""
+    others = command._loaders
+    monkeypatch.setattr(command, "_loaders", lambda clock: [Broken(), *others(clock)])
+    result = CliRunner().invoke(prices, ["--live", "--json"], catch_exceptions=False)
+
+    assert "That cloud does not answer. Its prices are those of the table." in result.stderr
+    assert any(shape["live"] for shape in json.loads(result.stdout)["shapes"])
+
+
 def test_young_cache_stands_in_for_the_network(azure: list[str], clock: VirtualClock) -> None:
     """A second `--live` within the hour asks nobody and says how old its prices are."""
     assert "asked from the cloud just now" in run("--live")

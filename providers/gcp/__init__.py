@@ -1,0 +1,1 @@
+"""Compute Engine as a provider: the cloud itself deletes the machine at its hard deadline."""
