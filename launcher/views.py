@@ -12,6 +12,7 @@ from launcher.core.clock import rfc3339
 from launcher.core.errors import Exit
 from launcher.core.money import usd_json
 from launcher.outcome import State, exit_code
+from launcher.report.energy import energy, temperature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,8 @@ def job_view(job: Job, attempts: Sequence[Attempt], now: datetime) -> dict[str, 
         "log_path": current.log_path if current else None,
         "progress": beat.get("progress"),
         "gpu": beat.get("gpu"),
+        "energy": energy(made, now),
+        "temperature": temperature(made, now),
     }
     if current is not None and current.create_called:
         at = now if current.state != State.GONE else (current.observed_at or now)
