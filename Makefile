@@ -22,7 +22,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 EXAMPLES := $(VENV)/examples
 WANTED := $(wildcard examples/*/requirements.txt)
 
-$(VENV)/installed-examples: $(VENV)/installed examples/constraints.txt $(WANTED)
+$(VENV)/installed-examples: examples/constraints.txt $(WANTED)
 	$(PYTHON) -m venv $(EXAMPLES)
 	$(EXAMPLES)/bin/python -m pip install --quiet --disable-pip-version-check --constraint examples/constraints.txt \
 	    $(addprefix --requirement ,$(WANTED))
