@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
 import signal
 import sys
@@ -31,6 +30,7 @@ except ImportError as error:
     sys.exit(f"train.py: {error}. Install what it needs with: python -m pip install -r requirements.txt")
 
 from checkpoints import Checkpoints, say
+from corpus import Corpus
 from early_stopping import EarlyStopping
 from prepare import VOCABULARY, prepare, vocabulary_size
 
@@ -44,39 +44,6 @@ CPU_BATCH = 4
 SPARE_MEMORY = 0.05
 """Of the GPU's: kept free by the search for a batch, for what grows later."""
 DTYPE_BYTES = 4
-
-
-class Corpus:
-    """A text as tokens, cut into sequences; the last ones are for validation."""
-
-    def __init__(self, folder: Path, context: int) -> None:
-        try:
-            self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-            tokens = np.memmap(folder / "tokens.bin", dtype=np.uint16, mode="r")
-        except (OSError, ValueError) as error:
-            sys.exit(f"train.py: {error}. Prepare a text first, with: python prepare.py corpus.txt --data {folder}")
-        split = len(tokens) - self.meta["validation_tokens"]
-        self.train, self.validation = (
-            part[: len(part) // context * context].reshape(-1, context) for part in (tokens[:split], tokens[split:])
-        )
-        if not len(self.train) or not len(self.validation):
-            sys.exit(f"train.py: {len(tokens):,} tokens are too few for sequences of {context}: use a longer text.")
-
-    def sequences(self, step: int, count: int, seed: int) -> np.ndarray:
-        """The sequences of one step, counted from 1. Each comes once in an epoch, in an order of the epoch's own.
-
-        They follow from the step alone, so the position in the data is the step.
-        """
-        places = np.arange((step - 1) * count, step * count)
-        epochs, within = np.divmod(places, len(self.train))
-        order = {epoch: np.random.default_rng([seed, epoch]).permutation(len(self.train)) for epoch in set(epochs)}
-        rows = [order[epoch][place] for epoch, place in zip(epochs, within, strict=True)]
-        return self.train[rows].astype(np.int64)
-
-    def some_validation(self, count: int) -> np.ndarray:
-        """The same sequences each time, spread evenly, so that losses can be compared."""
-        chosen = np.linspace(0, len(self.validation) - 1, min(count, len(self.validation))).astype(np.int64)
-        return self.validation[chosen].astype(np.int64)
 
 
 class Parts(NamedTuple):
@@ -106,7 +73,9 @@ def make_model(args: argparse.Namespace, vocabulary: int) -> GPT2LMHeadModel:
     model = GPT2LMHeadModel(config)
     model.loss_type = "ForCausalLM"  # the default: said, so that transformers does not warn of it
     if args.checkpoint_activations:
-        model.gradient_checkpointing_enable()
+        # As transformers 5 calls it, or as the versions before do.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable()
     return model
 
 
