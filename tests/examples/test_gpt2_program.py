@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from example_runs import ROOT, run
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def refused(*flags):
     except SystemExit as error:
         return error.code
 
+accepted = []
+for flags in json.loads(sys.argv[2]):
+    sys.argv[1:] = flags
+    accepted.append(train.arguments().steps)
+
 rate = train.learning_rate(argparse.Namespace(warmup=10, steps=110))
 print(json.dumps({
     "batches": [runs(most) for most in (0, 1, 9, 100)],
@@ -61,15 +67,22 @@ print(json.dumps({
         ["--steps", "0"], ["--precision", "int8"], ["--width", "100"], ["--batch", "3"], ["--dropout", "nan"],
         ["--vocabulary", "70000"],
     )],
+    "accepted": accepted,
     "rates": [round(rate(done), 4) for done in (0, 9, 10, 60, 110, 500)],
 }))
 """
 
 
+def job_flags() -> list[list[str]]:
+    """The flags that each job file gives the program."""
+    commands = (yaml.safe_load(path.read_text(encoding="utf-8"))["command"] for path in sorted(EXAMPLE.glob("*.yaml")))
+    return [" ".join(command).split("train.py ")[1].split() for command in commands]
+
+
 @pytest.fixture(scope="module")
 def inside(python: str, environment: dict[str, str]) -> dict[str, Any]:
     """What parts of the program answer, asked in one process, and what was printed on stderr."""
-    done = run([python, "-c", INSIDE, str(EXAMPLE)], environment)
+    done = run([python, "-c", INSIDE, str(EXAMPLE), json.dumps(job_flags())], environment)
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout), "stderr": done.stderr}
 
@@ -100,6 +113,11 @@ def test_a_text_that_was_not_prepared_says_how(inside: dict[str, Any]) -> None:
 def test_the_learning_rate_rises_and_falls(inside: dict[str, Any]) -> None:
     """A linear warm-up, a cosine down to a tenth, and no further."""
     assert inside["rates"] == [0.1, 1.0, 1.0, 0.55, 0.1, 0.1]
+
+
+def test_the_flags_of_the_job_files_are_known(inside: dict[str, Any]) -> None:
+    """aws, azure, gcp, local: 5,000 steps; the trial has 120."""
+    assert inside["accepted"] == [5000, 5000, 5000, 5000, 120]
 
 
 def test_a_bad_flag_is_named(inside: dict[str, Any]) -> None:

@@ -48,6 +48,17 @@ def test_every_program_says_what_it_needs() -> None:
         assert (folder / "README.md").is_file()
 
 
+def test_the_dockerfile_begins_with_the_job_files_image() -> None:
+    """One PyTorch for both ways, named with its version."""
+    folder = EXAMPLES / "gpt2-124m"
+    [image] = {
+        yaml.safe_load((folder / f"{cloud}.yaml").read_text(encoding="utf-8"))["image"]
+        for cloud in ("aws", "azure", "gcp")
+    }
+    assert f"FROM {image}" in (folder / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert not image.endswith(":latest")
+
+
 def test_the_prepared_text_is_sent_and_the_text_and_the_checkpoints_are_not(tmp_path: Path) -> None:
     """What git leaves out of gpt2-124m is sent where the program needs it."""
     for name in ("Dockerfile", ".gitignore", ".dockerignore", "train.py", "requirements.txt"):
