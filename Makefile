@@ -18,6 +18,16 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
+# The examples that train with torch have an environment of their own, so that nothing else depends on theirs.
+EXAMPLES := $(VENV)/examples
+WANTED := $(wildcard examples/*/requirements.txt)
+
+$(VENV)/installed-examples: examples/constraints.txt $(WANTED)
+	$(PYTHON) -m venv $(EXAMPLES)
+	$(EXAMPLES)/bin/python -m pip install --quiet --disable-pip-version-check --constraint examples/constraints.txt \
+	    $(addprefix --requirement ,$(WANTED))
+	@touch $@
+
 demo: $(VENV)/installed ## Train a small language model here, under a cap, and show what it cost
 	cd examples/tiny-lm && PATH="$(CURDIR)/$(BIN):$$PATH" GPULAUNCH_HOME="$(CURDIR)/build/demo" \
 	    gpulaunch up --provider local --yes
@@ -26,7 +36,7 @@ demo: $(VENV)/installed ## Train a small language model here, under a cap, and s
 COVERED := launcher/budget.py,launcher/policy.py,launcher/ledger.py,launcher/plan.py,launcher/guard.py,launcher/creation.py
 
 # Commands, trainings and machines mostly wait, so more of them than there are cores are tested at a time.
-test: $(VENV)/installed-dev ## Run every test; the unit tests cover every branch of the decisions
+test: $(VENV)/installed-dev $(VENV)/installed-examples ## Run every test; the unit tests cover every branch of the decisions
 	$(BIN)/python -m coverage run -m pytest tests/unit
 	$(BIN)/python -m coverage report --include='$(COVERED)' --fail-under=100 --show-missing
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --ignore=tests/unit

@@ -12,6 +12,7 @@ from launcher.core.clock import rfc3339
 from launcher.core.errors import Exit
 from launcher.core.money import usd_json
 from launcher.outcome import State, exit_code
+from launcher.report.energy import energy, temperature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +75,8 @@ def job_view(job: Job, attempts: Sequence[Attempt], now: datetime) -> dict[str, 
         "progress": beat.get("progress"),
         "gpu": beat.get("gpu"),
         "cloud_deadline": _time(current.cloud_deadline_at) if current else None,
+        "energy": energy(made, now),
+        "temperature": temperature(made, now),
     }
     if current is not None and current.create_called:
         at = now if current.state != State.GONE else (current.observed_at or now)

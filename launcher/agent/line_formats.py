@@ -41,7 +41,7 @@ _PAIR = _regex(
     r"(?<![\w./-])((?:(?:train|valid|val|eval|test)\w*[ -])?[a-z_][\w./-]{0,60})['\"]? {0,2}[=:] {0,3}['\"]?"
     r"NUMBER(?![\w:]|[./-]\d)"
 )
-_METRIC = _regex(r"loss|acc|err|perp|ppl|f1|auc|bleu|rouge|score|reward|mse|mae|norm|lr|learning|iou|bp|entropy")
+_METRIC = _regex(r"loss|acc|err|perp|ppl|f1|auc|bleu|rouge|score|reward|mse|mae|norm|lr|learning|iou|bp|entropy|per_s")
 _ANSI = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 _NAMES = {
     "iter": "step",

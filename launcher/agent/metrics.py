@@ -17,7 +17,7 @@ POINTS = 60
 
 # From the most to the least trusted: what the user pointed us at, what a known trainer prints, what it writes, a guess.
 _TRUST = "regex told jsonl hf keras nanogpt llmc log csv trainer_state tensorboard generic".split()  # noqa: SIM905 - small
-_UP = re.compile(r"acc|f1|auc|bleu|rouge|score|reward|precis|recall|iou")
+_UP = re.compile(r"acc|f1|auc|bleu|rouge|score|reward|precis|recall|iou|per_s")
 
 
 @lru_cache(1024)

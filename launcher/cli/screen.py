@@ -95,8 +95,20 @@ def metric_line(view: dict[str, Any], most: int = 3) -> str:
     return f"{values} (step {step})" if step is not None else values
 
 
+def energy_line(view: dict[str, Any]) -> str:
+    """What a job took from the socket and how warm its GPU got, as far as that is known; else an empty text."""
+    from launcher.report.energy import energy_text, temperature_text
+
+    parts = [energy_text(view["energy"])] if view["energy"] else []
+    if view["temperature"]:
+        parts.append(f"GPU {temperature_text(view['temperature'])}")
+    return "; ".join(parts)
+
+
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
+    if not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def summary(view: dict[str, Any]) -> list[str]:
@@ -114,6 +126,8 @@ def summary(view: dict[str, Any]) -> list[str]:
     metrics = metric_line(view)
     if metrics:
         lines.append(f"  last    {metrics}")
+    if taken := energy_line(view):
+        lines.append(f"  energy  {taken}")
     lines += [f"  note    {note}" for note in view["notes"]]
     if view["trouble"]:
         lines.append(f"  why     {view['trouble']}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launcher.cli.screen import ending, metric_line, money, put, put_json, say, table
+from launcher.cli.screen import ending, energy_line, metric_line, money, put, put_json, say, table
 from launcher.cli.state import Context, await_first_look, ensure_guards, open_state_if_any
 from launcher.core.errors import Exit, UsageError
 from launcher.outcome import State
@@ -118,6 +118,10 @@ def _remarks(view: dict[str, Any], forecast: str, *, one: bool) -> list[str]:
         remarks.append(f"{view['name']}: {view['trouble']}")
     if view["state"] == State.DELETING:
         remarks.append(f"{view['name']}: NOT CONFIRMED GONE YET; something may still be billed. It is being retried.")
+    taken = energy_line(view)
+    # What is assumed follows from the rate; what was measured is news.
+    if taken and (one or view["temperature"] or view["energy"]["measured"]):
+        remarks.append(f"{view['name']}: {taken}")
     if one and view["log_path"]:
         remarks.append(f"log: gpulaunch logs {view['name']}   machine: {view['machine_id']}   id: {view['job']}")
     return remarks

@@ -9,6 +9,7 @@ from launcher.estimate import pace, storage, vram
 from launcher.estimate.cards import CPU, RTX_2050
 from launcher.estimate.counts import number
 from launcher.estimate.places import COLAB_USD_PER_MONTH, USD_PER_KWH, is_of
+from providers.prices.table import DISK_GB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,6 +110,7 @@ def _rates(places: Sequence[Place], shapes: Sequence[PricedShape]) -> Iterable[A
 
 
 def _money() -> Iterable[Assumption]:
+    yield Assumption("disk of a rented machine", DISK_GB, "GB", "the default of resources.disk_gb in a job file")
     yield Assumption("electricity", usd_json(USD_PER_KWH), "USD/kWh", "between the US and the European average")
     for end, usd in zip(("low", "high"), COLAB_USD_PER_MONTH, strict=True):
         yield Assumption(
@@ -125,8 +127,18 @@ def _memory() -> Iterable[Assumption]:
     yield Assumption("gradients", vram.FP32_BYTES, "bytes/parameter", "fp32, as the weights")
     yield Assumption("AdamW", vram.ADAMW_MOMENTS * vram.FP32_BYTES, "bytes/parameter", "two moments in fp32")
     yield Assumption("working copy, fp16", vram.FP16_BYTES, "bytes/parameter", "autocast's fp16 weights")
-    yield Assumption("activations of a layer, linear", 34, "bytes/(token·width), fp16", korthikanti)
-    yield Assumption("activations of a layer, scores", 5, "bytes/(head·token²), fp16", f"{korthikanti}; none with SDPA")
+    for precision, (linear, scores) in vram.LAYER_BYTES.items():
+        source = korthikanti if precision == "fp16" else f"{korthikanti}, all but the dropout masks doubled"
+        yield Assumption(f"activations of a layer, {precision}, linear", linear, "bytes/(token·width)", source)
+        yield Assumption(
+            f"activations of a layer, {precision}, scores", scores, "bytes/(head·token²)", f"{source}; none with SDPA"
+        )
+        yield Assumption(
+            f"logits, {precision}",
+            vram.LOGITS_BYTES[precision],
+            "bytes/(token·vocabulary)",
+            "once as computed, and in fp32 for the softmax and for its gradient",
+        )
     yield Assumption(
         "recomputation", float(round(pace.RECOMPUTATION, 3)), "of the time, at most", "8 FLOPs in place of 6"
     )

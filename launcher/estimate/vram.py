@@ -32,6 +32,10 @@ OVERHEAD_BYTES = GIB // 2
 FP32_BYTES = 4
 FP16_BYTES = 2
 ADAMW_MOMENTS = 2
+LAYER_BYTES = {"fp16": (34, 5), "fp32": (66, 9)}
+"""What a layer keeps: bytes for each token and value of the width, and for each head and pair of tokens."""
+LOGITS_BYTES = {"fp16": FP16_BYTES + FP32_BYTES + FP32_BYTES, "fp32": FP32_BYTES + FP32_BYTES + FP32_BYTES}
+"""For each token of a sequence and of the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +104,9 @@ def memory(model: Model, precision: str) -> Memory:
     mixed = precision == "fp16"
     value_bytes = FP16_BYTES if mixed else FP32_BYTES
     tokens, width = model.context_tokens, model.width
-    linear, scores = (34, 5) if mixed else (66, 9)
+    linear, scores = LAYER_BYTES[precision]
     layer = tokens * width * linear + scores * model.heads * tokens * tokens
-    logits = tokens * VOCABULARY * (value_bytes + FP32_BYTES + FP32_BYTES)
+    logits = tokens * VOCABULARY * LOGITS_BYTES[precision]
     inputs = model.layers * tokens * width * value_bytes
     state = model.params * FP32_BYTES
     return Memory(

@@ -16,7 +16,7 @@ from launcher.core.clock import rfc3339
 from launcher.core.money import MICRO, SECONDS_PER_HOUR, usd_json
 from launcher.outcome import State
 from launcher.report.ending_text import ending_words
-from launcher.report.energy import energy, gpu_readings
+from launcher.report.energy import energy, gpu_readings, temperature
 from launcher.report.metrics import metrics
 from launcher.views import spend_usd
 from providers.base import Intent
@@ -68,7 +68,8 @@ def make_report(
             for attempt in made
             if attempt.beat and attempt.beat.get("checkpoint")
         ],
-        "energy": energy([(attempt, _intent(attempt).offer) for attempt in made], now),
+        "energy": energy(made, now),
+        "temperature": temperature(made, now),
         "gpu": gpu_readings(made),
         "events": [_event(event, text) for event in events if (text := _event_words(event, describe))],
     }

@@ -6,6 +6,7 @@ from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING
 
+from launcher.agent.forecast import MARGIN
 from launcher.core.clock import rfc3339
 from launcher.core.money import usd_text
 from launcher.outcome import Outcome, State
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 # How the agent's own note on the same subject begins (launcher/agent/forecast.py). It stands in the training's log;
 # where the remark below is shown, it would say the same twice.
 AGENT_NOTE = "The training will not be done in time"
-# Steps do not all take the same time: what is asked for has this much to spare, as the agent's figures have.
-MARGIN = 1.05
 
 
 def forecast_remark(job: Job, attempts: Sequence[Attempt], now: datetime) -> str:
@@ -37,7 +36,7 @@ def forecast_remark(job: Job, attempts: Sequence[Attempt], now: datetime) -> str
     finish_at = attempt.deadline(progress["finish_age_s"], now)
     pace = f"at this pace it finishes at {rfc3339(finish_at)}"
     if attempt.limit_outcome == Outcome.DURATION_REACHED:
-        minutes = ceil(progress["finish_age_s"] * MARGIN / 60)
+        minutes = ceil(Decimal(str(progress["finish_age_s"])) * MARGIN / 60)  # steps do not all take the same time
         ends_at = attempt.deadline(attempt.soft_after_s, now)
         return f"{pace}, after its time limit at {rfc3339(ends_at)}: --max-duration {minutes}m would do"
     if "cost_usd" not in progress or "cap_needed_usd" not in progress:

@@ -15,6 +15,7 @@ from typing import Any
 
 from launcher.core.money import usd_text
 from launcher.report.chart import dollar_chart
+from launcher.report.energy import energy_text, temperature_text
 from launcher.report.metrics import number
 from launcher.report.plain_text import plain
 
@@ -244,10 +245,10 @@ def _energy(report: dict[str, Any]) -> list[tuple[str, Any]]:
     energy = report["energy"]
     facts: list[tuple[str, Any]] = []
     if energy:
-        how = "measured by the GPU" if energy["measured"] else "assumed for the whole computer"
-        facts.append(("Energy", f"{energy['kwh']:.6f} kWh ({energy['watts']:g} W, {how})"))
-        if energy["usd"] is not None:
-            facts.append(("Tariff", f"{_usd(energy['usd_per_kwh'])} per kWh: {_usd(energy['usd'])}"))
+        facts.append(("Energy", energy_text(energy)))
+        facts.append(("Power", f"{energy['watts']:g} W on average"))
+    if report["temperature"]:
+        facts.append(("GPU temperature", temperature_text(report["temperature"])))
     for index, gpu in enumerate(report["gpu"]):
         facts.append((f"GPU {index}, last reading", _settings(gpu)))
     return facts

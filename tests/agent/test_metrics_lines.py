@@ -139,6 +139,11 @@ def test_json_lines() -> None:
         ("max_steps=5000", {"steps": 5000}),
         ("max_steps=-1", {}),
         ("my_own_thing=4", {"my_own_thing": 4}),
+        (
+            "step 10/5000 loss=6.1 lr=6.0e-04 tokens_per_s=6120",
+            {"loss": 6.1, "lr": 6e-4, "tokens_per_s": 6120, "step": 10, "steps": 5000},
+        ),
+        ("samples_per_second: 12.5 seconds: 3", {"samples_per_second": 12.5}),
         ("port: 8080 time: 12:30:05 date=2026-11-21 version: 1.2.3", {}),
         ("norm_loss: 12:30", {}),
         ("loss: 0.5.1", {}),

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from command_lab import wait_until
 
 if TYPE_CHECKING:
     from command_lab import Lab
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 FIRST_CASE = ("estimate", "--params", "124M", "--tokens", "100M")
 # Three evaluations of a training, as JSON lines.
 TRAINING = 'for step in range(3): print(\'{"step": %d, "loss": 3.5, "tokens_per_s": 10500}\' % step, flush=True)'
+# A training that goes on: about ten steps of 1,000 tokens a second.
+RUNNING = """
+import itertools, time
+for step in itertools.count(1):
+    print(f"step {step}/100000 loss=3.5 tokens_per_s=123456", flush=True)
+    time.sleep(0.1)
+"""
 
 
 def test_an_estimate_fits_a_terminal(lab: Lab) -> None:
@@ -69,6 +77,20 @@ def test_a_past_jobs_pace_takes_the_place_of_the_assumption(lab: Lab) -> None:
     assert done.document["measured"]["tokens_per_s_high"] == 10_500
     here = next(place for place in done.document["places"] if place["place"] == "this computer")
     assert (round(here["hours_low"], 3), round(here["hours_high"], 3)) == (2.646, 2.778)
+
+
+def test_a_running_jobs_pace_is_taken_too(lab: Lab) -> None:
+    """As its lines tell it, and the steps of its forecast with the tokens of a step."""
+    lab.write_job([sys.executable, "-c", RUNNING])
+    lab.launch(cap="0.2")
+    wait_until(lambda: "steps_per_s" in (lab.status()["progress"] or {}), "the forecast")
+    args = ("--from", "job", "--tokens-per-step", "1000", "--json")
+    measured = lab.run(*FIRST_CASE, *args).document["measured"]
+    lab.down()
+
+    assert measured["tokens_per_s_high"] == 123_456
+    assert 0 < measured["tokens_per_s_low"] < 123_456
+    assert "tokens_per_s and steps per second of job job" in measured["source"]
 
 
 def test_a_job_without_a_pace_says_what_to_print(lab: Lab) -> None:

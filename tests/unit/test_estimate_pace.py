@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from makers import make_attempt, make_job
 
-from launcher.agent.forecast import Forecast
+from launcher.agent.forecast import MARGIN, Forecast
 from launcher.core.errors import UsageError
 from launcher.estimate.pace import Measured, measured_pace
 
@@ -52,6 +52,19 @@ def test_the_forecasts_steps_count_pauses_in_and_are_the_slow_end() -> None:
         forecast.see({"step": step, "steps": 100}, 2.0 * step)
     found = measured(beat(forecast.report(18.0), tokens_per_s=12_000), tokens_per_step=20_000)
     assert (found.pace.low, found.pace.high) == (10_000, 12_000)
+
+
+def test_an_estimate_from_a_running_job_ends_when_its_forecast_does() -> None:
+    """One pace for both: the hours for all its tokens are the forecast's time from the first step to the last."""
+    forecast = Forecast({"rate_usd_per_hour": "1", "spent_usd": "0", "cap_usd": "5", "soft_after_s": 9000})
+    for step in range(20):
+        forecast.see({"step": step, "steps": 5000}, 2.5 * step)
+    told = forecast.report(47.5)
+    found = measured(beat(told), tokens_per_step=20_000)
+    assert told["finish_age_s"] == 12_500
+    shortest_h, longest_h = found.pace.hours(5000 * 20_000)
+    assert shortest_h * 3600 == 12_500
+    assert longest_h == shortest_h * MARGIN
 
 
 def test_steps_alone_will_do_when_the_tokens_of_a_step_are_said() -> None:

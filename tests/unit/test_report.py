@@ -225,9 +225,21 @@ def test_no_watts_no_energy() -> None:
 
 
 def test_the_temperature_of_the_gpu_is_on_the_page() -> None:
-    """The last readings are shown with their units in their names."""
+    """The last readings are shown with their units in their names, and the peak by itself."""
     report = report_of(gone(), [made(beat={"gpu": {"temperature_c": 71.0, "utilisation_percent": 98.0}})])
-    assert "temperature_c 71, utilisation_percent 98" in to_markdown(report)
+    page = to_markdown(report)
+    assert "temperature_c 71, utilisation_percent 98" in page
+    assert "| GPU temperature | 71 C peak |" in page
+
+
+def test_energy_and_temperature_of_a_measured_run_are_on_the_page() -> None:
+    """TRAINING.md tells kWh, what they cost at the tariff, mean power, mean and peak temperature."""
+    offer = make_offer(parts=(rate_part({"watts": "150", "usd_per_kwh": "0.2"}),))
+    gpu = {"energy_wh": 60.0, "mean_temperature_c": 64.5, "max_temperature_c": 71.0, "temperature_c": 70.0}
+    page = to_markdown(report_of(gone(), [made(offer=offer, beat={"gpu": gpu})]))
+    assert "| Energy | 0.060000 kWh measured by the GPU, $0.0120 at $0.20 per kWh |" in page
+    assert "| Power | 60 W on average |" in page
+    assert "| GPU temperature | 64.5 C mean, 71 C peak |" in page
 
 
 # Events

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from makers import START, make_attempt, make_job
 
+from launcher.cli.screen import metric_line
 from launcher.core.errors import Exit
 from launcher.outcome import State
 from launcher.views import job_exit_code, job_view, spend_usd
@@ -156,3 +157,12 @@ def test_all_attempts_are_paid() -> None:
 def test_the_exit_code_tells_how_the_job_stands(job: dict[str, Any], attempts: list[Any], expected: Exit) -> None:
     """From the job, and from the last error of its launch."""
     assert expected == job_exit_code(make_job(**job), attempts)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(2.31449, "2.314"), (11450.7, "11451"), (1e-5, "1e-05"), (1.5e9, "1.5e+09"), (0, "0"), ("nan", "nan")],
+)
+def test_a_metric_reads_well_on_a_screen(value: float | str, shown: str) -> None:
+    """Four digits, and whole numbers for what is counted in thousands."""
+    assert metric_line({"metrics": {"x": {"value": value, "step": None}}}) == f"x={shown}"
