@@ -42,8 +42,8 @@ It leaves, in the machine's folder:
     training.json            pid, process group, start and container of the training, so that others can end it
     result.json              how it ended, written last
 
-A heartbeat is one JSON object: `state` (booting, fetching, pulling, running, stopping, ended), `age_s` (since billing started),
-`output_bytes`, `output_age_s`, `notes` (warnings for the user), and once known `pid`, `outcome`, `reason`,
-`exit_code`, `metrics`, `progress`, `checkpoint`, `gpu`, `egress_bytes` (what left the machine), and `history` with `history_of`: the monitored metric as
-`[age_s, step, value]`, thinned out.
+A heartbeat is one JSON object: `state` (booting, fetching, pulling, running, stopping, ended), `age_s` (since billing
+started), `output_bytes`, `output_age_s`, `notes` (warnings for the user), and once known `pid`, `outcome`, `reason`,
+`exit_code`, `metrics`, `progress`, `checkpoint`, `gpu`, `egress_bytes` (what left the machine), and `history` with
+`history_of`: the monitored metric as `[age_s, step, value]`, thinned out.
 """

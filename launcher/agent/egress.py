@@ -39,14 +39,14 @@ class Egress:
         self.used = 0
         self.kept = 0
         """For the last upload."""
-        self.known: dict[str, Any] = {"boot": "", "before": 0, "pulled": 0, "sent": 0, "used": 0}
+        self.known: dict[str, Any] = {"boot": "", "before": 0, "pulled": None, "sent": 0, "used": 0}
         if limits is None:
             return
         with contextlib.suppress(OSError, ValueError):
             self.known |= json.loads(self.path.read_bytes())
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         if self.known["boot"] != boot:  # the kernel's counters began anew
-            self.known |= {"boot": boot, "before": self.known["used"], "pulled": 0, "sent": 0}
+            self.known |= {"boot": boot, "before": self.known["used"], "pulled": None, "sent": 0}
         self.earlier: int = self.known["sent"]
         self.look(0, 0)
 
@@ -62,12 +62,13 @@ class Egress:
         known["sent"] = self.earlier + sent
         free = known["sent"] * WIRE if self.limits["store_is_free"] else 0
         self.kept = 0 if self.limits["store_is_free"] else bytes_kept
-        pulled = known["pulled"] or out
-        self.used = known["used"] = known["before"] + pulled + max(round(out - pulled - free), contained)
+        pulled = known["pulled"]
+        here = out if pulled is None else pulled + max(round(out - pulled - free), contained)
+        self.used = known["used"] = known["before"] + here
 
     def begin(self) -> None:
         """The training begins: what was sent until now was none of its own, nor of the store's."""
-        if self.limits is not None and not self.known["pulled"]:
+        if self.limits is not None and self.known["pulled"] is None:
             self.known["pulled"] = self.used - self.known["before"]
 
     def left(self) -> float:

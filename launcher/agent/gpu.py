@@ -22,6 +22,8 @@ class Gpu:
     def __init__(self) -> None:
         self.reading: dict[str, float] | None = None
         self.cards: dict[str, list[float]] = {}
+        self.count = 0
+        """How many there are, once the first round is over."""
         self.energy_j = self.seconds = self.degree_seconds = self.hottest_c = self.watts = 0.0
         self.last_s: float | None = None
         if program := shutil.which("nvidia-smi"):
@@ -41,11 +43,11 @@ class Gpu:
         index, *texts = (text.strip() for text in line.split(","))
         if not index.isdecimal() or len(texts) != FIELDS.count(","):
             return
-        if index in self.cards:  # the next round begins: the last one is whole
-            self._add(now_s)
-            self.cards = {}
+        if index in self.cards:  # the next round begins
+            self.count, self.cards = len(self.cards), {}
         self.cards[index] = [_number(text) for text in texts]
-        if self.reading is None or len(self.cards) == self.reading["count"]:
+        if len(self.cards) >= self.count:
+            self._add(now_s)
             self._tell()
 
     def _add(self, now_s: float) -> None:
