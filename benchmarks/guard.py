@@ -135,7 +135,7 @@ class Bench:
         self.clock.advance(wait_s)
 
 
-def _light_boot_data(provider: str, orders: dict[str, Any], rest_url: str = "") -> bytes:
+def _light_boot_data(provider: str, orders: dict[str, Any], rest_url: object = "") -> bytes:
     del provider, rest_url
     return json.dumps(orders).encode()
 

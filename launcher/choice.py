@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from launcher import boot, launch
 from launcher.config import cloud_settings, local_settings
 from launcher.core.errors import ClockWrong, GpulaunchError
 from launcher.environment import training_environment
 from launcher.local_checks import check_local
 from launcher.plan import Plan, make_plan, rank, rank_key
+from launcher.workdir import for_rented
 from providers import registry
 from providers.base import OfferRequest
 
@@ -32,6 +34,8 @@ REFUSED_SKEW_S = 300.0
 class Choice:
     """The plan, the provider that it begins with, and where else the job may go."""
 
+    spec: JobSpec
+    """The job, with the configuration's store where it names none and needs one."""
     plan: Plan
     provider: Provider
     settings: dict[str, Any]
@@ -39,9 +43,15 @@ class Choice:
     """The other providers: name to `{"account": …, "settings": …}`."""
     notes: tuple[str, ...]
 
+    @property
+    def rents(self) -> bool:
+        """Whether a machine of this job may be a rented one."""
+        return any(map(boot.is_rented, (self.plan.offer.provider, *self.elsewhere)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
+    spec: JobSpec
     provider: Provider
     settings: dict[str, Any]
     plan: Plan
@@ -70,6 +80,7 @@ def choose(
     others = [offer for place in places if place is not best for offer in (place.plan.offer, *place.plan.others)]
     plan = replace(best.plan, others=tuple(rank([*best.plan.others, *others])))
     return Choice(
+        spec=best.spec,
         plan=plan,
         provider=best.provider,
         settings=best.settings,
@@ -110,6 +121,8 @@ def _place(
         settings = {**local_settings(spec, config), "environment": training_environment(environ)}
     else:
         settings = dict(cloud_settings(name, config))
+    if boot.is_rented(name):
+        spec = for_rented(spec, config, name)
     provider = registry.load(name, clock=clock, home=str(home), settings=settings)
     backstop = provider.preflight()
     _check_skew(provider)
@@ -125,7 +138,9 @@ def _place(
         )
     )
     plan = make_plan(spec, offers, provider, backstop=backstop, cap_usd=cap_usd)
-    return _Place(provider=provider, settings={**settings, **provider.binding}, plan=plan)
+    settings = {**settings, **provider.binding}
+    launch.rehearse(spec, plan, provider, settings, clock.now())
+    return _Place(spec=spec, provider=provider, settings=settings, plan=plan)
 
 
 def _check_skew(provider: Provider) -> None:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from threading import Event as Flag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from launcher import launch
 from launcher.agent import heartbeat
 from launcher.core.errors import JournalDamaged, StateError
 from launcher.core.money import CENT, per_second
@@ -43,6 +44,8 @@ DELETE_AGAIN_USD = Decimal("0.001")
 LAST_WORD_S = 600.0
 # An attempt known this well is confirmed: a job is then known to the cent, however many attempts it had.
 CONFIRMED_USD = CENT / (2 * MOST_ATTEMPTS)
+# As the clouds bill what leaves them.
+BYTES_PER_GB = 10**9
 # What is stuck this long is told to people.
 ALARM_S = 600.0
 # A gap in the readings of a console, beyond which silence before the gap proves nothing: the laptop slept, or the
@@ -61,6 +64,7 @@ class Guard:
         *,
         launcher_alive: Callable[[str], bool],
         listener: Listener | None = None,
+        result_of: Callable[[Job, Attempt], dict[str, Any] | None] = lambda *_: None,
         wake: Flag | None = None,
     ) -> None:
         self._writer = writer
@@ -69,6 +73,7 @@ class Guard:
         self._clock = clock
         self._patience = Patience(clock, provider.poll_s)
         self._listener = listener or Listener()
+        self._result_of = result_of
         self._creation = Creation(writer, provider, clock, self._patience, launcher_alive, self._listener)
         self._wake = wake or Flag()
         self._stopped = False
@@ -166,11 +171,11 @@ class Guard:
         now = self._clock.now()
         attempt = before
         if gone:
-            attempt = _closed(before, evidence, now)
+            attempt = _closed(self._read_last_word(job, before), evidence, now)
         elif machine is not None:
             attempt = _observed(before, machine, now)
-        if gone or attempt.age_s(now) < attempt.hard_after_s:  # what is due is ended first; its console can wait
-            attempt = self._read_heartbeat(attempt, force=gone)
+        if not gone and attempt.age_s(now) < attempt.hard_after_s:  # what is due is ended first; its console can wait
+            attempt = self._read_heartbeat(attempt, force=False)
         attempt = replace(attempt, trouble=trouble)
         seen_gpu = machine or evidence
         if seen_gpu is not None and seen_gpu.gpu is not None:
@@ -224,6 +229,14 @@ class Guard:
             waiting.silent_since = now_s
         waiting.beat_read_at = now_s
         return replace(attempt, beat_seq=found[0], beat=found[1]) if found is not None and news else attempt
+
+    def _read_last_word(self, job: Job, attempt: Attempt) -> Attempt:
+        """The attempt with what its agent said last: on the console, else in the result that it left in the store."""
+        attempt = self._read_heartbeat(attempt, force=True)
+        if "outcome" in (attempt.beat or {}):
+            return attempt
+        result = self._result_of(job, attempt)
+        return replace(attempt, beat={**(attempt.beat or {}), **result, "state": "ended"}) if result else attempt
 
     def _awaits_last_word(self, attempt: Attempt) -> bool:
         """Whether how the training ended may still be read from the console of a machine that is gone."""
@@ -334,6 +347,7 @@ def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attemp
     """
     latest_s = attempt.hard_after_s + attempt.lateness_s
     gone_at = latest_end(attempt.interval(), now=now, latest_s=latest_s, last_seen_at=attempt.observed_at)
+    counted_usd = _counted_egress_usd(attempt)
     started_at, compute_usd, confirmed = None, None, False
     if evidence is not None and evidence.billing_ended_at is not None:
         started_at = evidence.billing_started_at or attempt.started_at
@@ -341,7 +355,8 @@ def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attemp
         # What is around the machine goes within the lateness, unless it was seen later.
         gone_at = min(max(gone_at, ended_at + timedelta(seconds=attempt.lateness_s)), now)
         unsure_s = (now - ended_at).total_seconds() + (evidence.created_at - attempt.created_at).total_seconds()
-        unsure_usd = Decimal(max(unsure_s, 0.0)) * per_second(attempt.standing_usd_per_hour) + attempt.egress_usd
+        unsure_usd = Decimal(max(unsure_s, 0.0)) * per_second(attempt.standing_usd_per_hour)
+        unsure_usd += attempt.egress_usd if counted_usd is None else 0
         confirmed = unsure_usd < CONFIRMED_USD and (compute_usd is not None or not attempt.spot)
     elif evidence is not None and evidence.billed_s is not None:
         ended_at, billed_s = gone_at, evidence.billed_s
@@ -357,8 +372,18 @@ def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attemp
         billed_s=billed_s,
         observed_at=now,
         compute_usd=compute_usd,
+        egress_usd=attempt.egress_usd if counted_usd is None else counted_usd,
         confirmed=confirmed,
     )
+
+
+def _counted_egress_usd(attempt: Attempt) -> Decimal | None:
+    """What left the machine, where its agent counted it until the end; else None: the whole reserve counts as spent."""
+    beat = attempt.beat or {}
+    counted = beat.get("egress_bytes")
+    if beat.get("state") != "ended" or not isinstance(counted, int):
+        return None
+    return Decimal(counted) / BYTES_PER_GB * launch.thaw(attempt).offer.egress_usd_per_gb
 
 
 def _say(subject: str, error: Exception) -> None:

@@ -13,6 +13,7 @@ from launcher.jobfile.document import FileProblems, Node, Problem, Problems, Sca
 from launcher.jobfile.job_kinds import valid_name
 from launcher.jobfile.job_schema import (
     JOB,
+    Archive,
     Checkpoints,
     EarlyStop,
     JobSpec,
@@ -26,6 +27,7 @@ from launcher.jobfile.schema import Section
 
 __all__ = [
     "JOB_FILE",
+    "Archive",
     "Checkpoints",
     "EarlyStop",
     "JobFileError",

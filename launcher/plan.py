@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from launcher.boot.render import is_rented
 from launcher.budget import UPLOAD_RESERVE_S, Deadlines, Terms, deadlines
 from launcher.core.clock import rfc3339
 from launcher.core.errors import CapTooSmall
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # Copying the last checkpoint into a folder of this computer: seconds, against the 60 that a bucket is given.
 FOLDER_RESERVE_S = 5.0
+# What a machine sends to bring an image and a checkpoint of 5 GB, at 66 bytes for every two packets that come, and
+# to say how it is.
+LEAST_EGRESS_GB = Decimal("0.2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,11 @@ def upload_reserve_s(spec: JobSpec) -> float:
     return UPLOAD_RESERVE_S if "://" in str(spec.store) else FOLDER_RESERVE_S
 
 
+def egress_gb(spec: JobSpec) -> Decimal:
+    """GB that are reserved for what leaves the machine."""
+    return max(spec.egress_gb, LEAST_EGRESS_GB)
+
+
 def terms_for(spec: JobSpec, offer: Offer, provider: Provider) -> Terms:
     """What a machine of this offer costs this job. Raises PriceUnknown for an offer without a price for its compute."""
     if offer.rate_usd_per_hour <= offer.standing_usd_per_hour:
@@ -73,7 +82,7 @@ def terms_for(spec: JobSpec, offer: Offer, provider: Provider) -> Terms:
     return Terms(
         rate_usd_per_hour=offer.rate_usd_per_hour,
         one_time_usd=offer.one_time_usd,
-        egress_usd=offer.egress_usd_per_gb * spec.egress_gb,
+        egress_usd=offer.egress_usd_per_gb * egress_gb(spec),
         granularity_s=provider.billing.granularity_s,
         floor_s=provider.billing.floor_s,
         worst_lateness_s=provider.worst_lateness_s,
@@ -132,7 +141,7 @@ def make_plan(
             terms=terms,
             deadlines=ends,
             layers=_layers(backstop),
-            warnings=_warnings(spec, backstop),
+            warnings=_warnings(spec, offer, backstop),
         )
     raise refused or PriceUnknown("No machine is on offer.", fix="Allow another region or provider.")
 
@@ -149,8 +158,13 @@ def _layers(backstop: Backstop) -> tuple[Layer, ...]:
     )
 
 
-def _warnings(spec: JobSpec, backstop: Backstop) -> tuple[str, ...]:
+def _warnings(spec: JobSpec, offer: Offer, backstop: Backstop) -> tuple[str, ...]:
     found = list(backstop.notes)
+    if is_rented(offer.provider) and spec.store in (None, "none"):
+        found.append(
+            "NO STORE: the working folder does not travel, so /workspace is empty at the start, and what is trained "
+            "dies with the machine."
+        )
     if spec.checkpoints is None:
         found.append("No checkpoints are configured: a run that is stopped early keeps what the training itself saved.")
     return tuple(found)

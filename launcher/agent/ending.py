@@ -66,12 +66,14 @@ def _send(run: Run) -> None:
 def _wait(run: Run, given_up: Callable[[], bool]) -> None:
     while (thread := run.store.thread) and thread.is_alive() and not given_up():
         thread.join(TICK_S)
+        run.egress.look(run.store.sent, 0)
         run.beat_if_due()
 
 
 def _tell(run: Run) -> None:
     """The result, here and in the store, and the last heartbeat."""
     (run.folder / "reserve").unlink(missing_ok=True)
+    run.egress.look(run.store.sent, 0)
     orders = run.orders
     result = {
         **{key: orders[key] for key in ("job", "name", "attempt")},

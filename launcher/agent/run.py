@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import clock, deadlines, files, processes
+from . import clock, deadlines, egress, files, processes
 from .console import Console
 from .output import Output
 from .training import LIMIT_S, NOT_EXECUTABLE, NOT_FOUND, Training
@@ -32,6 +32,7 @@ class NoStore:
     """What stands in the place of a store that was not sent: it saves nothing."""
 
     thread = checkpoints = None
+    sent = kept = 0
 
     def tick(self, *_: object) -> None:
         """Nothing to do, as for each of these."""
@@ -54,6 +55,7 @@ class Run:
         self.exit_code: int | None = None
         self.shutdown_at: float | None = None
         """The age at which the machine was told to shut down."""
+        self.shutdown_reason = "SHUTDOWN_SIGNAL"
         self.kill_at: float | None = None
         self.killed = False
         self.died_at = self.stage_at = 0.0
@@ -61,9 +63,11 @@ class Run:
         self.started_at = clock.wall()
         self.next_beat = self.next_poll = self.deadlines.age_s()
         self.watch: Any = None
+        self.gpu: Any = None
         self.console = Console(self.folder, self.notes, orders.get("console") or [])
         self.output = Output(self.folder, orders.get("log_bytes", LOG_BYTES), self.notes)
         self.training = Training(orders, self.folder)
+        self.egress = egress.Egress(orders.get("egress"), self.folder)
         self.store = self._make_store()
 
     # Starting
@@ -78,15 +82,31 @@ class Run:
         if not processes.adopt_orphans():
             self.notes["adopt"] = "this system cannot hold a process that leaves its group and its parent"
         self.keep("reserve", bytes(RESERVE_BYTES))
-        self._make_watch()
+        self._listen()
         if self.training.container and not self.training.docker:
             self.outcome = "launch_failed", "NO_DOCKER"
             self.say("docker is needed to run the image, and there is none")
         else:
             self.next_stage()
 
+    def _listen(self) -> None:
+        """A spot machine of a cloud asks whether it is to be taken back."""
+        if self.training.rented and self.orders.get("spot"):
+            try:
+                from .notices import Notices
+            except ImportError:
+                return  # the shutdown signal is what remains
+            Notices(self.orders["cloud"], self._preempted)
+
     def _make_watch(self) -> None:
         """Boot data that is short of room brings no metric readers: the training runs and ends without them."""
+        if self.training.rented:
+            try:
+                from .gpu import Gpu
+            except ImportError:
+                pass
+            else:
+                self.gpu = Gpu()
         try:
             from . import watch
         except ImportError:
@@ -101,13 +121,16 @@ class Run:
             if self.orders["store"]:
                 self.notes["store"] = "nothing is saved: this machine was not sent the way to the store"
             return NoStore()
-        return Store(self.orders, self.folder, self.notes)
+        return Store(self.orders, self.folder, self.notes, self.egress)
 
     def next_stage(self) -> None:
         """Start what is next; a command that cannot be started ends the run."""
         writer = self.output.open()
         self.stage_at = self.deadlines.age_s()
         self.notes.pop("pull", None)
+        if len(self.training.stages) == 1:
+            self.egress.begin()
+            self._make_watch()  # what lies there already is not the training's own
         try:
             self.state = self.training.start(writer)
         except OSError as error:
@@ -128,6 +151,7 @@ class Run:
         """Until the training has ended, or must be killed."""
         while self.going():
             self.read(min(TICK_S, max(self.deadlines.left_s(), 0)))
+            self.egress.look(self.store.sent, self.store.kept)
             if self.kill_at is not None or self.training.alive():
                 self.check()
             age = self.deadlines.age_s()
@@ -141,7 +165,7 @@ class Run:
         """Hand on what was printed, and collect the dead."""
         lines = self.output.read(wait_s)
         self.console.show(lines)
-        if lines and self.training.stage == "pulling":
+        if lines and self.training.stage in ("fetching", "pulling"):
             self.notes["pull"] = self.training.pulled(lines)
         elif lines and self.watch and self.training.stage == "running":
             self.watch.lines(lines, self.deadlines.age_s())
@@ -179,11 +203,14 @@ class Run:
             self.stop(soft, 0)
         elif self.shutdown_at is not None:
             grace_s = min(self.orders["grace_s"], self.notice_s * GRACE_SHARE)
-            self.stop(("preempted", "SHUTDOWN_SIGNAL"), max(self.shutdown_at + grace_s - age, 0))
+            self.stop(("preempted", self.shutdown_reason), max(self.shutdown_at + grace_s - age, 0))
         elif self.outcome:
             return
         elif due >= self.deadlines.soft_s:
             self.stop(soft, self.orders["grace_s"])
+        elif self.egress.is_spent():
+            egress.cut()
+            self.stop(("budget_reached", "EGRESS_RESERVE"), self.orders["grace_s"])
         elif self.training.stage != "running":
             if self.training.rented and age - self.stage_at >= LIMIT_S[self.training.stage]:
                 self.stop(("launch_failed", self.training.stage.upper() + "_TIMEOUT"), 0)
@@ -208,6 +235,13 @@ class Run:
             self.notes["shutdown"] = "the machine was told to shut down"
             self.next_beat = 0.0
 
+    def _preempted(self, left_s: float) -> None:
+        """The cloud has said when it takes the machine back. A shutdown signal that follows finds us at it."""
+        if self.shutdown_at is None:
+            self.notice_s, self.shutdown_reason = left_s, "SPOT_NOTICE"
+            self.notes["shutdown"] = f"the cloud takes this machine back in {left_s:.0f} s"
+            self.shutdown_at, self.next_beat = self.deadlines.age_s(), 0.0
+
     # Telling
 
     def say(self, text: str) -> None:
@@ -225,6 +259,10 @@ class Run:
             known["outcome"], known["reason"] = self.outcome
         if self.exit_code is not None:
             known["exit_code"] = self.exit_code
+        if self.gpu and self.gpu.reading:
+            known["gpu"] = self.gpu.reading
+        if self.egress.limits:
+            known["egress_bytes"] = self.egress.used
         if self.store.checkpoints and self.store.checkpoints.latest:
             known["checkpoint"] = self.store.checkpoints.latest
         return known
@@ -240,6 +278,8 @@ class Run:
                 self.told.add(note[:NOTE_KEY])
                 self.say(note)
         self.console.beat({**report, **own})
+        if self.egress.limits:
+            self.keep("egress.json", json.dumps(self.egress.known).encode())
 
     def beat_if_due(self) -> None:
         """A heartbeat, unless the last is still fresh."""

@@ -19,8 +19,9 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 LAST_WORDS_S = 3.0
 """After the hard deadline: what the agent may still take to write its result."""
 DOCKER = "/usr/bin/docker"
-LIMIT_S = {"booting": 900.0, "pulling": 1800.0}
-"""What a rented machine may take to make docker ready, and to bring the image."""
+LIMIT_S = {"booting": 900.0, "fetching": 1800.0, "pulling": 1800.0}
+"""What a rented machine may take to make docker ready, to bring the working folder, and to bring the image."""
+BRING = ["/usr/bin/env", "python3", "-I", "/opt/gpulaunch/agent.py", "bring"]
 PIDS = 16384
 # A rented machine's own agent may have been started again: then it follows the container that it finds.
 RUN_OR_FOLLOW = """
@@ -37,7 +38,7 @@ exec "$0" "$@"
 
 
 class Training:
-    """What runs, in one or two stages: a container's image is pulled first."""
+    """What runs, in stages: what it needs is brought first."""
 
     def __init__(self, orders: dict[str, Any], folder: Path) -> None:
         self.orders = orders
@@ -98,7 +99,13 @@ class Training:
         # One second twice is better than one line lost.
         since = str(log.stat().st_mtime - 1) if log.exists() else "0"
         argv = ["sh", "-c", RUN_OR_FOLLOW, docker, self.container, since, run, *bounds, *rest]
-        self.stages = [("booting", ["sh", self.orders["prepare"]]), *self.stages, ("running", argv)]
+        bring = (self.orders.get("archive") or self.orders.get("resume")) and not (folder / "brought").exists()
+        self.stages = [
+            ("booting", ["sh", self.orders["prepare"]]),
+            *([("fetching", BRING)] if bring else []),
+            *self.stages,
+            ("running", argv),
+        ]
 
     def start(self, out: int) -> str:
         """Start the next stage, with its output to that descriptor; returns the stage's name. Raises OSError."""
@@ -130,7 +137,9 @@ class Training:
         return self.process.pid if self.process else 0
 
     def pulled(self, lines: list[str]) -> str:
-        """How far the image is, from what `docker pull` prints when nobody looks: `<layer>: <what happens to it>`."""
+        """How far what is brought is; `docker pull` prints when nobody looks: `<layer>: <what happens to it>`."""
+        if self.stage == "fetching":
+            return lines[-1].removeprefix("gpulaunch: ")
         for line in lines:
             layer, parted, what = line.partition(": ")
             if parted and " " not in layer:
@@ -197,6 +206,8 @@ class Training:
             return "failed", "NOT_KILLED"
         if self.stage == "booting":
             return "launch_failed", "DOCKER_NOT_READY"
+        if self.stage == "fetching":
+            return "launch_failed", "CHECKPOINT_NOT_RESTORED" if code == 3 else "WORKDIR_NOT_BROUGHT"
         if self.stage == "pulling":
             return "launch_failed", "IMAGE_PULL_FAILED"
         if self.container and code == DOCKER_FAILED:

@@ -31,6 +31,8 @@ def make_orders(
     hard_at: float | None,
     notice_s: float,
     store: dict[str, Any] | None,
+    spot: bool = False,
+    egress: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The agent's orders; launcher/agent/__init__.py says what each means. `store` is what the provider makes of it."""
     early_stop = None
@@ -40,6 +42,8 @@ def make_orders(
         "job": job,
         "name": spec.name,
         "attempt": attempt,
+        "cloud": provider,
+        "spot": spot,
         "command": list(spec.command),
         "image": spec.image,
         "env": dict(spec.env),
@@ -59,6 +63,9 @@ def make_orders(
         "cap_usd": usd_json(cap_usd),
         "checkpoints": json.loads(_as_json(spec.checkpoints)) if spec.checkpoints else None,
         "store": store,
+        "archive": json.loads(_as_json(spec.archive)) if spec.archive and store else None,
+        "resume": spec.resume,
+        "egress": egress,
         "heartbeat_s": HEARTBEAT_S.get(provider, DEFAULT_HEARTBEAT_S),
         "ending": "exit",
     }

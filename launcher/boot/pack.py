@@ -25,6 +25,7 @@ CORE = (
     "clock",
     "console",
     "deadlines",
+    "egress",
     "ending",
     "files",
     "heartbeat",
@@ -35,7 +36,20 @@ CORE = (
     "training",
 )
 # Without a store nothing asks for these.
-FOR_A_STORE = ("checkpoints", "store")
+FOR_A_STORE = (
+    "blob",
+    "bring",
+    "bucket",
+    "checkpoints",
+    "folder",
+    "log_chunks",
+    "objects",
+    "s3",
+    "store",
+    "web",
+)
+# What only a rented machine runs.
+FOR_A_CLOUD = ("blob", "bring", "gpu", "identity", "notices", "s3")
 
 
 @cache
@@ -48,8 +62,8 @@ def sources() -> dict[str, str]:
 
 @cache
 def packed_agent() -> str:
-    """The whole agent as text, for this computer: `{module: source}` as JSON, compressed, in base 85."""
-    modules = {name: ast.unparse(strip.strip(source)) for name, source in sources().items()}
+    """The agent as text, for this computer: `{module: source}` as JSON, compressed, in base 85."""
+    modules = {name: ast.unparse(strip.strip(source)) for name, source in sources().items() if name not in FOR_A_CLOUD}
     packed = lzma.compress(json.dumps(modules).encode(), format=lzma.FORMAT_ALONE, preset=9 | lzma.PRESET_EXTREME)
     return base64.b85encode(packed).decode("ascii")
 

@@ -18,7 +18,7 @@ from launcher.boot import pack, strip
 from launcher.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # EC2: the limit of user data, before base64 (ec2/latest/userguide, "Instance user data"). Azure: of customData, decoded
 # (the VM's resource reference). GCP: of one metadata value.
@@ -30,10 +30,16 @@ WORKDIR = "/var/lib/gpulaunch/workspace"
 CONSOLE = ("/dev/ttyS0", "/dev/console")
 
 
-def build(provider: str, orders: dict[str, Any], rest_url: str = "") -> bytes:
+def is_rented(provider: str) -> bool:
+    """Whether its machines are rented: booted with boot data, and gone with all that is on them."""
+    return provider in LIMIT_BYTES
+
+
+def build(provider: str, orders: dict[str, Any], rest_url: str | Callable[[], str] = "") -> bytes:
     """The boot data for a machine of this provider.
 
-    `rest_url` is where the machine can fetch `packed_rest()`, should it have no room in the boot data. Raises
+    `rest_url` is where the machine can fetch `packed_rest()`, should it have no room in the boot data; a function is
+    called in that case only. Raises
     UsageError for a job that a rented machine cannot run or whose boot data is too large, and jinja2.UndefinedError for
     a template that asks for more than there is.
     """
@@ -57,13 +63,16 @@ def build(provider: str, orders: dict[str, Any], rest_url: str = "") -> bytes:
     )
 
 
-def _choices(orders: dict[str, Any], rest_url: str) -> Iterator[tuple[tuple[str, ...], dict[str, str] | None]]:
+def _choices(
+    orders: dict[str, Any], rest_url: str | Callable[[], str]
+) -> Iterator[tuple[tuple[str, ...], dict[str, str] | None]]:
     """What of the agent could travel, the best first: its modules, and what is then fetched."""
     whole = tuple(name for name in pack.sources() if orders["store"] or name not in pack.FOR_A_STORE)
     yield whole, None
-    if rest_url:
+    url = rest_url if isinstance(rest_url, str) else rest_url()
+    if url:
         digest = hashlib.sha256(pack.packed_rest()).hexdigest()
-        yield pack.CORE, {"url": rest_url, "sha256": digest, "needs": "gpulaunch_agent/watch.py"}
+        yield pack.CORE, {"url": url, "sha256": digest, "needs": "gpulaunch_agent/watch.py"}
     elif not orders["early_stop"] and not orders["stall"]["no_progress_s"] and not orders["store"]:
         yield pack.CORE, None
 

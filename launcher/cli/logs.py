@@ -51,7 +51,7 @@ def logs(*, job: str, follow: bool) -> int:
 def _from_store(state: Context, job_id: str) -> int:
     """The log as the store has it, saying so; nothing there means that nothing was printed, or not sent yet."""
     from launcher.job import spec_from_json
-    from launcher.store.store import open_store
+    from launcher.workdir import job_store
 
     job = state.journal.job(job_id)
     made = [attempt.number for attempt in state.journal.attempts(job_id) if attempt.create_called]
@@ -59,7 +59,7 @@ def _from_store(state: Context, job_id: str) -> int:
     if address in (None, "none") or not made:
         say(f"{job.name} has printed nothing: {job.state}.")
         return Exit.OK
-    store = open_store(str(address))
+    store = job_store(str(address), job.settings or {})
     parts = store.log(job_id, made[-1])
     if parts is None:
         say(f"{job.name} has printed nothing here, and there is no log of it in {store.address}: {job.state}.")

@@ -65,7 +65,7 @@ def _source(name_or_id: str) -> Source:
 def _from_journal(state: Context, job: Job) -> Source:
     from launcher.job import spec_from_json
     from launcher.store.pull import Source
-    from launcher.store.store import open_store
+    from launcher.workdir import job_store
 
     spec = spec_from_json(job.spec)
     made = [attempt for attempt in state.journal.attempts(job.id) if attempt.create_called]
@@ -78,7 +78,7 @@ def _from_journal(state: Context, job: Job) -> Source:
         job=job.id,
         name=job.name,
         live=job.state != State.GONE,
-        store=None if spec.store in (None, "none") else open_store(str(spec.store)),
+        store=None if spec.store in (None, "none") else job_store(str(spec.store), job.settings or {}),
         attempt=made[-1].number if made else None,
         log_path=Path(log) if log else None,
         saved_to=saved_to,

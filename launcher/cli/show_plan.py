@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from launcher.cli.screen import duration, say
 from launcher.core.money import usd_text
+from launcher.plan import egress_gb
+from launcher.store.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +33,14 @@ def show(plan: Plan, spec: JobSpec, now: datetime, notes: Sequence[str]) -> None
     for cost in offer.one_time:
         say(f"            once: {cost.name} {usd_text(cost.usd)} ({cost.source})")
     if plan.terms.egress_usd:
-        say(f"            egress reserve {usd_text(plan.terms.egress_usd)} for {spec.egress_gb} GB")
+        say(f"            egress reserve {usd_text(plan.terms.egress_usd)} for {egress_gb(spec)} GB")
     limit = "the cap" if ends.outcome == "budget_reached" else "max_duration"
     say(f"  cap       {usd_text(plan.cap_usd)}, for everything this job makes")
     say(f"  soft end  {_when(now, ends.soft_after_s)}: the training gets SIGTERM ({limit}), {spec.grace_s:g} s to save")
     say(f"  hard end  {_when(now, ends.hard_after_s)}: the machine dies, whatever happens")
+    if spec.archive is not None:
+        files = f"{spec.archive.files} file{'' if spec.archive.files == 1 else 's'}"
+        say(f"  workdir   {files}, {size_text(spec.archive.bytes)} packed, by way of {spec.store}")
     for layer in plan.layers:
         say(f"  {layer.name:<9} {'armed: ' if layer.armed else 'NOT ARMED: '}{layer.what}")
         if not layer.armed and layer.fix:

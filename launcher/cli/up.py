@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from launcher import guard_process, limits
+from launcher import guard_process, limits, workdir
 from launcher.choice import choose
 from launcher.cli import follow, show_plan
 from launcher.cli.screen import confirm, is_interactive, put_json, say, summary
@@ -80,7 +80,7 @@ def up(
     if dry_run:
         return _dry_run(launch, as_json=as_json)
     if not as_json or not yes:
-        show_plan.show(launch.plan, spec, SystemClock().now(), launch.choice.notes)
+        show_plan.show(launch.plan, launch.spec, SystemClock().now(), launch.choice.notes)
         _show_limits(launch)
     _confirm(launch, yes=yes)
     return _launch(launch, detach=detach, as_json=as_json)
@@ -93,6 +93,8 @@ class _Launch(msgspec.Struct, frozen=True, kw_only=True):
     choice: Any
     owner: str
     allowance: limits.Allowance
+    archive: Any = None
+    """The packed working folder, where it is to be sent."""
 
     @property
     def plan(self) -> Plan:
@@ -112,7 +114,8 @@ def _prepare(spec: JobSpec, config: Config) -> _Launch:
     choice = choose(spec, config, spec.budget_usd, environ=os.environ, home=state_home(os.environ), clock=SystemClock())
     above = config.limits
     allowance = limits.Allowance(monthly_usd=above.monthly_usd, jobs=above.jobs, path=str(config_path(os.environ)))
-    return _Launch(spec=spec, choice=choice, owner=owner_hash(config), allowance=allowance)
+    spec, archive = workdir.pack(choice.spec) if choice.rents else (choice.spec, None)
+    return _Launch(spec=spec, choice=choice, owner=owner_hash(config), allowance=allowance, archive=archive)
 
 
 def _usage() -> limits.Usage:
@@ -148,7 +151,9 @@ def _dry_run(launch: _Launch, *, as_json: bool) -> int:
     usage = _usage() if launch.allowance.is_set else None
     if as_json:
         above = None if usage is None else limits.limits_json(launch.allowance, usage, plan.cap_usd)
-        put_json({**plan_json(plan, now), "name": launch.spec.name, "calls": calls, "limits": above})
+        sent = None if launch.spec.archive is None else msgspec.to_builtins(launch.spec.archive)
+        named = {"name": launch.spec.name, "calls": calls, "limits": above, "workdir": sent}
+        put_json({**plan_json(plan, now), **named})
     else:
         show_plan.show(plan, launch.spec, now, launch.choice.notes)
         _show_limits(launch)
@@ -166,6 +171,9 @@ def _launch(launch: _Launch, *, detach: bool, as_json: bool) -> int:
     guard_process.check_room(state_home(os.environ))
     state = open_state()
     plan, choice = launch.plan, launch.choice
+    if launch.archive is not None:
+        sent = workdir.send(launch.spec, launch.archive, choice.settings)
+        say("The working folder is in the store." if sent else "The working folder is in the store already.")
     job = Job(
         id=f"j-{secrets.token_hex(5)}",
         name=launch.spec.name,

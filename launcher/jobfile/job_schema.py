@@ -159,6 +159,16 @@ def _check_job(values: dict[str, Any], node: Mapping, key: str, problems: Proble
             problems.add(node.lines["secrets"], dotted(key, "secrets"), f"{name} is in env too; keep one of the two")
 
 
+class Archive(Struct, frozen=True, kw_only=True):
+    """A packed working folder in the store. Sizes in bytes."""
+
+    path: str
+    sha256: str
+    bytes: int
+    content_bytes: int
+    files: int
+
+
 class JobSpec(Struct, frozen=True, kw_only=True):
     """A job as the user asked for it. Times are in seconds, money in USD."""
 
@@ -226,6 +236,8 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     local: Annotated[Local, Key(Section(Local), "What this computer costs while a job runs.")] = Local()
     path: str
     """The file the job is from."""
+    archive: Archive | None = None
+    """The working folder as it was packed for rented machines."""
 
 
 JOB = Section(JobSpec, _check_job)

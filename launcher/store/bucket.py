@@ -117,6 +117,14 @@ class Bucket:
             found = self._objects.list_with_delimiter(path or None)["common_prefixes"]
         return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
 
+    def names(self, path: str) -> list[str]:
+        """The names of the objects right below a path, sorted; none where there is no such path."""
+        if self._folder is not None and not (self._folder / path).is_dir():
+            return []
+        with self._explained(path):
+            found = self._objects.list_with_delimiter(path or None)["objects"]
+        return sorted(each["path"].rpartition("/")[2] for each in found)
+
     def size(self, path: str) -> int:
         """The size of an object in bytes. Raises ObjectNotFound."""
         self._look(path)
@@ -144,6 +152,16 @@ class Bucket:
         """Write an object, which a reader sees whole or not at all."""
         with self._explained(path):
             self._objects.put(path, content)
+
+    def sign(self, path: str, for_s: float) -> str:
+        """An address by which anybody can read that one object, for so many seconds. Asks nothing of the store."""
+        from obstore import sign
+
+        if self._folder is not None:
+            raise UsageError(f"{self.address} is a folder of this computer: no machine can fetch from it.")
+        with self._explained(path):
+            objects: Any = self._objects
+            return str(sign(objects, "GET", path, timedelta(seconds=for_s)))
 
     def _look(self, path: str) -> None:
         """A folder that is missing is not an error of the store: nothing was written yet."""
@@ -214,6 +232,8 @@ def _folder(folder: Path) -> ObjectStore:
 def _s3(name: str, prefix: str | None, environ: Mapping[str, str]) -> Callable[[], ObjectStore]:
     endpoint, how = _endpoint(environ, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     config: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    if environ.get("AWS_REGION"):
+        config["region"] = environ["AWS_REGION"]
 
     def make() -> ObjectStore:
         from obstore.store import S3Store
@@ -223,18 +243,18 @@ def _s3(name: str, prefix: str | None, environ: Mapping[str, str]) -> Callable[[
             if how["client_options"]["allow_http"] and "AWS_PROFILE" not in environ:
                 config.update(access_key_id="none", secret_access_key="none")  # noqa: S106 - a stand-in takes any
             elif find_spec("boto3"):  # profiles and single sign-on, which it knows and obstore does not
-                provider = _boto3_credentials()
+                provider = _boto3_credentials(environ)
         return S3Store(name, prefix=prefix, credential_provider=provider, **config, **how)
 
     return make
 
 
-def _boto3_credentials() -> Any:
+def _boto3_credentials(environ: Mapping[str, str]) -> Any:
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     refused: Any = import_module("botocore.exceptions").BotoCoreError
     try:
-        return Boto3CredentialProvider()
+        return Boto3CredentialProvider(import_module("boto3").Session(profile_name=environ.get("AWS_PROFILE")))
     except (ValueError, refused) as error:
         raise StoreAuthError("There are no credentials for AWS.", str(error), "Run: aws configure") from error
 

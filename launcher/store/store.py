@@ -4,8 +4,10 @@
     <store>/<job>/checkpoints/<n>/manifest.json    written last: a set without it is not complete
     <store>/<job>/<attempt>/output.log.1           the log's older part, where it was rotated
     <store>/<job>/<attempt>/output.log
+    <store>/<job>/<attempt>/log/<n>                in a bucket: the log in chunks, while it grows
     <store>/<job>/<attempt>/result.json            how that machine ended, written last
     <store>/archives/<sha256>.tar.gz               working folders, by their content
+    <store>/agents/<sha256>                        the part of the agent that a machine fetches, by its content
 
 Nothing is believed unchecked: a set counts once every file of it has the size and the checksum that its manifest says.
 """
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from launcher.agent.checkpoints import stored_name
+from launcher.agent.objects import stored_name
 from launcher.core.errors import UsageError
 from launcher.store.bucket import Bucket, ObjectNotFound, StoreDamaged, StoreError, StoreUnavailable, open_bucket
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 # A training that saves faster than a set can be read would keep a reader busy for ever.
 TRIES = 10
+# What lies beside the jobs.
+OURS = ("archives", "agents")
 _STEP = re.compile(r"(?:steps?|iters?|iteration|checkpoint|ckpt)[-_=.]?0*(\d{1,12})(?!\d)", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
@@ -47,6 +51,8 @@ class CheckpointFile(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     sha256: str
     mtime_ns: int
+    set: int | None = None
+    """The number of the set in whose folder it lies, where it is not this one's."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +82,7 @@ class Store:
 
         A job is known by its name once a machine of it has written its result.
         """
-        jobs = [each for each in self._bucket.folders() if _ID.fullmatch(each) and each != "archives"]
+        jobs = [each for each in self._bucket.folders() if _ID.fullmatch(each) and each not in OURS]
         if name_or_id in jobs:
             return name_or_id
         results = {job: self.result(job) or {} for job in jobs}
@@ -106,7 +112,7 @@ class Store:
         """What the training printed on a machine, by default the newest, part by part; None before it was sent."""
         for number in self._wanted(job, attempt):
             sizes = {}
-            for name in ("output.log.1", "output.log"):
+            for name in (*self.log_chunks(job, number), "output.log.1", "output.log"):
                 path = f"{job}/{number}/{name}"
                 try:
                     sizes[path] = self._bucket.size(path)
@@ -114,6 +120,15 @@ class Store:
                     continue
             return self._joined(sizes) if sizes else None
         return None
+
+    def log_chunks(self, job: str, attempt: int) -> list[str]:
+        """The chunks of a log that came while it grew, in order, by their names below the attempt."""
+        names = self._bucket.names(f"{job}/{attempt}/log")
+        return [f"log/{name}" for name in sorted(names) if name.isdecimal()]
+
+    def log_chunk(self, job: str, attempt: int, name: str) -> bytes:
+        """One of them. Raises ObjectNotFound."""
+        return self._bucket.get(f"{job}/{attempt}/{name}")
 
     def _wanted(self, job: str, attempt: int | None) -> list[int]:
         return self.attempts(job)[-1:] if attempt is None else [attempt]
@@ -200,7 +215,7 @@ class Store:
         """Bring the files of a set, or nothing; without a folder, check them only."""
         try:
             for path, file in checkpoint.files.items():
-                parts = self._checked(f"{job}/checkpoints/{checkpoint.n}/files/{stored_name(path)}", file)
+                parts = self._checked(f"{job}/checkpoints/{file.set or checkpoint.n}/files/{stored_name(path)}", file)
                 if into is None:
                     for _ in parts:
                         pass
@@ -239,10 +254,30 @@ class Store:
         self._bucket.put(path, archive.file)
         return True
 
+    def put_agent(self, packed: bytes) -> str:
+        """Send a part of the agent, unless it lies there already; its path."""
+        path = agent_path(packed)
+        try:
+            if self._bucket.size(path) == len(packed):
+                return path
+        except ObjectNotFound:
+            pass
+        self._bucket.put(path, packed)
+        return path
+
+    def sign(self, path: str, for_s: float) -> str:
+        """An address by which anybody can read that one object, for so many seconds. A folder has none: UsageError."""
+        return self._bucket.sign(path, for_s)
+
 
 def archive_path(sha256: str) -> str:
     """Where the working folder with that checksum lies in a store."""
     return f"archives/{sha256}.tar.gz"
+
+
+def agent_path(packed: bytes) -> str:
+    """Where that part of the agent lies in a store."""
+    return f"agents/{hashlib.sha256(packed).hexdigest()}"
 
 
 def write_parts(path: Path, parts: Iterator[bytes]) -> int:

@@ -1,4 +1,7 @@
-"""Starts the agent on a rented machine, at its first boot and after each fault of its own."""
+"""Starts the agent on a rented machine, at its first boot and after each fault of its own.
+
+As `agent.py bring` it brings what the training needs, on the agent's behalf.
+"""
 
 import bz2
 import hashlib
@@ -42,6 +45,11 @@ def start() -> int:
     if rest and not (HERE / rest["needs"]).exists():
         fetch(rest)
     sys.path.insert(0, str(HERE))
+    if sys.argv[1:] == ["bring"]:
+        from gpulaunch_agent.bring import bring  # type: ignore[import-not-found]
+
+        brought: int = bring(orders, STATE / "machine")
+        return brought
     from gpulaunch_agent.main import main  # type: ignore[import-not-found]
 
     # What the deadline's own clock says this machine has lived, earlier boots included.

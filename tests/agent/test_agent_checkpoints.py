@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from agent_harness import Agent, python, wait_until
 
-from launcher.agent.checkpoints import Checkpoints, complete_sets, unsettled
+from launcher.agent.checkpoints import Checkpoints, unsettled
+from launcher.agent.folder import FolderSets, complete_sets
 
 
 class Sets:
@@ -22,7 +23,7 @@ class Sets:
         self.source = tmp_path / "source"
         self.sets = tmp_path / "sets"
         self.source.mkdir()
-        self.made = Checkpoints(self.source, self.sets, keep)
+        self.made = Checkpoints(self.source, FolderSets(self.sets), keep)
 
     def write(self, path: str, content: bytes, age_s: float = 600) -> None:
         """A file of that age."""
@@ -187,7 +188,7 @@ def test_a_file_that_grows_while_it_is_copied_is_not_sent_half(sets: Sets, monke
 
 def test_what_is_not_a_plain_file_is_passed_over(sets: Sets) -> None:
     """A fifo would block; a link to nowhere is nothing; the store itself below the checkpoints is not copied."""
-    made = Checkpoints(sets.source, sets.source / "store", 3)
+    made = Checkpoints(sets.source, FolderSets(sets.source / "store"), 3)
     sets.write("a", b"one")
     os.mkfifo(sets.source / "fifo")
     (sets.source / "nowhere").symlink_to("missing")

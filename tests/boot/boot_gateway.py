@@ -31,9 +31,20 @@ EC2 = {
     "meta-data/local-hostname": b"ip-10-0-0-2",
     "meta-data/placement/": b"availability-zone",
     "meta-data/placement/availability-zone": b"us-east-1a",
+    "meta-data/iam/security-credentials/": b"machine-role",
+    "meta-data/iam/security-credentials/machine-role": json.dumps(
+        {"AccessKeyId": "AKID", "SecretAccessKey": "secret", "Token": TOKEN, "Expiration": "2099-01-01T00:00:00Z"}
+    ).encode(),
+}
+# What a test has these say, once it does: FOLDER/<name>.
+SAID = {
+    "latest/meta-data/spot/instance-action": "spot",
+    "computeMetadata/v1/instance/preempted": "preempted",
+    "metadata/scheduledevents": "events",
 }
 GCP = {
     "service-accounts/default/token": json.dumps({"access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer"}),
+    "preempted": "FALSE",
     "zone": ZONE,
     "name": "gl-machine-1",
 }
@@ -47,6 +58,7 @@ AZURE = {
             "tags": "resourceGroupName:wrong",
         }
     ),
+    "scheduledevents": json.dumps({"DocumentIncarnation": 1, "Events": []}),
     "identity/oauth2/token": json.dumps({"access_token": TOKEN, "client_id": "c", "token_type": "Bearer"}),
 }
 
@@ -85,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
         """Metadata."""
         self.note()
         path = self.path.partition("?")[0].removeprefix("/")
+        if path in SAID and (FOLDER / SAID[path]).exists():
+            return self.answer(200, (FOLDER / SAID[path]).read_bytes())
         if path.startswith("computeMetadata/v1/instance/"):
             found = GCP.get(path.removeprefix("computeMetadata/v1/instance/"))
             allowed = self.headers.get("Metadata-Flavor") == "Google"
@@ -96,11 +110,10 @@ class Handler(BaseHTTPRequestHandler):
             found = (FOLDER / "user-data").read_bytes() if rest == "user-data" else EC2.get(rest)
             allowed = True  # cloud-init asks without a token where the hardware is not EC2's
         if not allowed:
-            self.answer(401)
-        elif found is None:
-            self.answer(200 if self.server.server_port == 8080 else 404, "hello")
-        else:
-            self.answer(200, found)
+            return self.answer(401)
+        if found is None:
+            return self.answer(200 if self.server.server_port == 8080 else 404, "hello")
+        return self.answer(200, found)
 
     def do_DELETE(self) -> None:
         """An API's delete, refused at first where the test says so."""

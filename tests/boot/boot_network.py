@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from boot_machine import HERE, Machine, run, wait_until
+from boot_relay import Relay
 
 MACHINE = "10.0.0.2"
 GATEWAY = "10.0.0.1"
@@ -40,7 +41,26 @@ class Network:
         run("ip", "-n", self.machine, "route", "add", "default", "via", GATEWAY)
         server = [sys.executable, str(HERE / "boot_gateway.py"), str(folder)]
         self.process = subprocess.Popen(["ip", "netns", "exec", self.gateway, *server])
+        self.relays: list[Relay] = []
+        self.others: list[subprocess.Popen[bytes]] = []
         wait_until((folder / "ready").exists)
+
+    def lead_to(self, port: int) -> Relay:
+        """Let the machine, and not its containers, reach that port of this computer at 127.0.0.1."""
+        path = Path("/tmp") / f"{self.machine}-{port}"  # the name of a socket has to be short
+        relay = Relay(path, port)
+        self.relays.append(relay)
+        there = [sys.executable, str(HERE / "boot_relay.py"), str(port), str(path)]
+        self.others.append(subprocess.Popen(["ip", "netns", "exec", self.machine, *there]))
+        look = ["ip", "netns", "exec", self.machine, "ss", "-Htln", f"sport = :{port}"]
+        wait_until(lambda: run(*look))
+        return relay
+
+    def say(self, name: str, text: str) -> None:
+        """Have a metadata service say that from now on: `spot`, `preempted` or `events`."""
+        part = self.folder / f"{name}.new"
+        part.write_text(text)
+        part.replace(self.folder / name)
 
     def _make_key(self) -> None:
         """A certificate for the two APIs, which the machine will trust."""
@@ -68,7 +88,12 @@ class Network:
 
     def remove(self) -> None:
         """Switch it off."""
-        self.process.kill()
-        self.process.wait()
+        for process in (self.process, *self.others):
+            process.kill()
+            process.wait()
+        for relay in self.relays:
+            relay.close()
+        for path in Path("/tmp").glob(f"{self.machine}-*"):
+            path.unlink()
         for each in (self.gateway, self.machine):
             run("ip", "netns", "delete", each)

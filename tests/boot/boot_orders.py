@@ -33,7 +33,7 @@ def orders(command: list[str], cloud: str, *, hard_after_s: float = 600.0, **cha
         spec,
         provider=cloud,
         job="j-1",
-        attempt=1,
+        attempt=changes.pop("attempt", 1),
         deadlines=Deadlines(
             soft_after_s=changes.pop("soft_after_s", hard_after_s),
             hard_after_s=hard_after_s,

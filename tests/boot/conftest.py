@@ -28,17 +28,21 @@ def start(tmp_path: Path) -> Iterator[Start]:
         network: bool = False,
         refusals: int = 0,
         disk_mb: int | None = None,
+        ports: tuple[int, ...] = (),
         before: Callable[[Machine], None] = lambda _: None,
         **changes: Any,
     ) -> Machine:
-        data = boot.build(cloud, orders(command, cloud, **changes))
+        rest_url = changes.pop("rest_url", "")
+        data = boot.build(cloud, orders(command, cloud, **changes), rest_url)
         namespace = None
         cable = None
         if network:
-            cable = Network(tmp_path / "network", data, refusals)
+            cable = Network(tmp_path / f"network-{len(made)}", data, refusals)
             made.append(cable)
+            for port in ports:
+                cable.lead_to(port)
             namespace = cable.machine
-        machine = Machine(tmp_path / "machine", cloud, data, namespace, disk_mb)
+        machine = Machine(tmp_path / f"machine-{len(made)}", cloud, data, namespace, disk_mb)
         made.append(machine)
         if cable:
             cable.introduce(machine)

@@ -58,7 +58,7 @@ def test_a_download_that_fails_ends_the_machine(start: Start) -> None:
 
 def test_with_the_network_cut_from_the_first_second(start: Start) -> None:
     """Docker has to be installed and cannot be: the agent says so at the serial port, and ends at the deadline."""
-    machine = start(FOREVER, before=without_docker, hard_after_s=12)
+    machine = start(FOREVER, before=without_docker, hard_after_s=18)
     machine.ended()
 
     assert machine.result()["outcome"] == "budget_reached"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from command_lab import BOUND_S, wait_until
 
-from launcher.agent.checkpoints import complete_sets
+from launcher.agent.folder import complete_sets
 from launcher.store.bucket import open_bucket
 
 if TYPE_CHECKING:

@@ -257,6 +257,8 @@ class Bench:
         self.clock = VirtualClock()
         self.provider = ScriptedProvider(self.clock, **script)
         self.launcher_lives = True
+        self.results: dict[str, dict[str, Any]] = {}
+        """What machines have left in their store, by their tokens."""
         self.heard = Heard()
         self.open()
 
@@ -271,6 +273,7 @@ class Bench:
             self.clock,
             launcher_alive=lambda job: self.launcher_lives,
             listener=self.heard,
+            result_of=lambda job, attempt: self.results.get(attempt.token),
         )
         return self.guard
 

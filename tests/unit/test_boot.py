@@ -17,6 +17,7 @@ from makers import make_spec
 
 from launcher import boot
 from launcher.agent import heartbeat
+from launcher.boot import pack
 from launcher.budget import Deadlines
 from launcher.job import Checkpoints, EarlyStop
 from launcher.outcome import Outcome
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 AGENT = Path(boot.__file__).parents[1] / "agent"
 START_OF_THE_AGENT = "main = importlib"
 # Decoded and compressed, in bytes. It grows only on purpose.
-LARGEST_AGENT = 19_800
+LARGEST_AGENT = 24_500
 
 EVIL = [
     "it's",
@@ -74,7 +75,7 @@ def run_boot_data(data: bytes, folder: Path, then: str) -> str:
 
 
 def test_the_packed_agent_imports_with_python_alone(tmp_path: Path) -> None:
-    """No site packages, no environment, none of our own packages; every module of the folder travels."""
+    """No site packages, no environment, none of our own packages; all travels but what only a rented machine runs."""
     printed = run_boot_data(
         boot.build("local", make_orders(make_spec())),
         tmp_path,
@@ -83,7 +84,7 @@ def test_the_packed_agent_imports_with_python_alone(tmp_path: Path) -> None:
         "        print(importlib.import_module('gpulaunch_agent.' + name).__name__)\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('launcher', 'providers', 'msgspec')])\n",
     )
-    names = sorted(path.stem for path in AGENT.glob("*.py") if path.stem != "__init__")
+    names = sorted({path.stem for path in AGENT.glob("*.py")} - {"__init__", *pack.FOR_A_CLOUD})
 
     assert [*(f"gpulaunch_agent.{name}" for name in names), "[]"] == printed.splitlines()
 

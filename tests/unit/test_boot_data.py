@@ -138,6 +138,18 @@ def test_where_there_is_room_the_whole_agent_travels() -> None:
     assert [modules | {"agent.py", "prepare.sh", "orders.json"}] * 2 == names
 
 
+def test_every_module_imports_with_python_alone(tmp_path: Path) -> None:
+    """As it is sent: made small, with what the standard library has."""
+    for path, content in pack.modules(pack.sources()).items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content, encoding="utf-8")
+    names = [f"gpulaunch_agent.{name}" for name in pack.sources() if name != "__init__"]
+    program = f"import sys; sys.path.insert(0, '.'); import {', '.join(names)}; print('launcher' in sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, cwd=tmp_path, timeout=60)
+
+    assert (b"False\n", b"") == (done.stdout, done.stderr)
+
+
 def test_on_ec2_the_rest_of_the_agent_is_fetched() -> None:
     """The boot data names the address and the checksum."""
     data = boot.build("aws", orders_for("aws"), REST_URL)

@@ -11,11 +11,11 @@ from scripted import ScriptedProvider
 
 from launcher import choice
 from launcher.core.clock import VirtualClock
-from launcher.core.errors import ClockWrong
+from launcher.core.errors import ClockWrong, UsageError
 from launcher.job import Resources
 from launcher.jobfile.config_schema import Config, Gcp
 from providers import registry
-from providers.base import AuthError, Backstop, Offer
+from providers.base import AuthError, Backstop, InvalidRequest, Offer, StoreRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def clouds(monkeypatch: pytest.MonkeyPatch) -> dict[str, Cloud]:
 
 def choose(tmp_path: Path, config: Config | None = None, **spec: Any) -> choice.Choice:
     """The choice for a small job."""
-    wanted: JobSpec = make_spec(**({"image": "pytorch"} | spec))
+    wanted: JobSpec = make_spec(**({"image": "pytorch", "store": "none"} | spec))
     return choice.choose(wanted, config or Config(), Decimal(5), environ={}, home=tmp_path, clock=VirtualClock())
 
 
@@ -130,6 +130,39 @@ def test_a_clock_that_is_very_wrong_is_refused(clouds: dict[str, Cloud], tmp_pat
 
     with pytest.raises(ClockWrong, match=r"301 s ahead of that of aws.*timedatectl"):
         choose(tmp_path)
+
+
+@pytest.mark.parametrize("spec", [{"store": None}, {"secrets": ("HF_TOKEN",)}, {"env": {"A": "x" * 2_000_000}}])
+def test_what_a_rented_machine_cannot_run_is_refused(
+    clouds: dict[str, Cloud], tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    """Before anything is created: no store and no word about it, secrets, a job that is too large."""
+    noise = {"env": {str(n): f"{n**99:x}" for n in range(3000)}} if "env" in spec else spec
+
+    with pytest.raises(UsageError, match=r"dies with that machine|HF_TOKEN|too large"):
+        choose(tmp_path, resources=Resources(providers=("aws",)), **noise)
+
+
+def test_the_configured_store_serves_a_job_that_names_none(
+    clouds: dict[str, Cloud], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cloud whose machines cannot reach it is left out, saying why."""
+    asked = []
+
+    def machine_store(request: StoreRequest) -> dict[str, Any]:
+        asked.append(request)
+        return {"kind": "gcs", "bucket": "b", "prefix": ""}
+
+    def refused(request: StoreRequest) -> dict[str, Any]:
+        raise InvalidRequest(f"{request.url} cannot be reached.")
+
+    monkeypatch.setattr(clouds["gcp"], "machine_store", machine_store, raising=False)
+    monkeypatch.setattr(clouds["aws"], "machine_store", refused, raising=False)
+    chosen = choose(tmp_path, Config(store="gs://b"), store=None)
+
+    assert ("gcp", "gs://b", True) == (chosen.provider.name, chosen.spec.store, chosen.rents)
+    assert ("aws is left out: gs://b cannot be reached.",) == chosen.notes
+    assert ["gs://b"] == [request.url for request in asked]
 
 
 def test_a_clock_thirty_seconds_off_is_not_worth_a_word(clouds: dict[str, Cloud], tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from launcher.agent import checkpoints
-from launcher.agent.checkpoints import Checkpoints, complete_sets
+from launcher.agent import folder
+from launcher.agent.checkpoints import Checkpoints
+from launcher.agent.egress import Egress
+from launcher.agent.folder import FolderSets, complete_sets
 from launcher.agent.store import Store as AgentStore
 from launcher.store.bucket import Bucket, StoreUnavailable
 from launcher.store.store import TRIES, Checkpoint, CheckpointFile, Store, open_store
@@ -32,7 +34,7 @@ class Job:
         self.sets = self.root / "j-1/checkpoints"
         self.source = tmp_path / "source"
         self.source.mkdir(exist_ok=True)
-        self.made = Checkpoints(self.source, self.sets, keep)
+        self.made = Checkpoints(self.source, FolderSets(self.sets), keep)
         self.into = tmp_path / "into"
         self.into.mkdir(exist_ok=True)
 
@@ -80,10 +82,10 @@ KILLER = """
 import os, shutil, signal, sys
 from pathlib import Path
 sys.path.insert(0, os.path.join(os.getcwd(), "tests", "unit"))
-from launcher.agent import checkpoints, files
+from launcher.agent import checkpoints, files, folder
 from test_store import Job
 
-checkpoints.READ_BYTES = 2
+folder.READ_BYTES = 2
 
 def die_at(moment):
     left = [moment]
@@ -192,7 +194,7 @@ def test_a_store_that_is_emptied_while_it_is_read_holds_nothing(job: Job, monkey
 
 def while_copying(monkeypatch: pytest.MonkeyPatch, name: str, then: Callable[[], Any]) -> None:
     """Do that, once, after an agent has copied the file of that name."""
-    real, left = checkpoints._copy, [1]
+    real, left = folder._copy, [1]
 
     def copy(source: Path, target: Path) -> dict[str, Any] | None:
         made = real(source, target)
@@ -201,7 +203,7 @@ def while_copying(monkeypatch: pytest.MonkeyPatch, name: str, then: Callable[[],
             then()
         return made
 
-    monkeypatch.setattr(checkpoints, "_copy", copy)
+    monkeypatch.setattr(folder, "_copy", copy)
 
 
 def test_a_second_machine_counts_on(job: Job, tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_a_second_machine_counts_on(job: Job, tmp_path: Path) -> None:
     job.save("1", "2")
     (tmp_path / "second").mkdir()
     second = Job(tmp_path / "second")
-    second.made = Checkpoints(second.source, job.sets, 3)
+    second.made = Checkpoints(second.source, FolderSets(job.sets), 3)
     second.save("3")
 
     assert complete_sets(job.sets) == [1, 2, 3]
@@ -224,7 +226,7 @@ def test_two_machines_at_the_same_time_never_mix(
     job.save("1")
     (tmp_path / "second").mkdir()
     second = Job(tmp_path / "second")
-    second.made = Checkpoints(second.source, job.sets, 3)
+    second.made = Checkpoints(second.source, FolderSets(job.sets), 3)
     while_copying(monkeypatch, name, lambda: second.save("2"))
     job.write("3")
     with pytest.raises(FileNotFoundError):  # the second has cleared what looked like the first's half set
@@ -274,7 +276,7 @@ class Agent:
             "store": {"kind": "folder", "path": str(job.root)},
             "checkpoints": {"path": "source", "every_s": 0.0, "keep": 3},
         }
-        self.store = AgentStore(orders, self.machine, self.notes)
+        self.store = AgentStore(orders, self.machine, self.notes, Egress(None, self.machine))
 
     def save(self) -> list[str]:
         """The last checkpoints and the log, as at the end of a run; the notes after it."""
@@ -328,7 +330,7 @@ def test_what_cannot_be_sent_does_not_hold_up_the_rest(
 
     agent = Agent(job, tmp_path)
     job.write("1")
-    monkeypatch.setattr(checkpoints, "_copy", full)
+    monkeypatch.setattr(folder, "_copy", full)
     notes = agent.save()
     agent.store.result()
 

@@ -12,7 +12,9 @@ import pytest
 import store_places
 from store_places import Place
 
-from launcher.agent.checkpoints import Checkpoints, stored_name
+from launcher.agent.checkpoints import Checkpoints
+from launcher.agent.folder import FolderSets
+from launcher.agent.objects import stored_name
 from launcher.core.errors import Exit, UsageError
 from launcher.store.archive import pack_workdir
 from launcher.store.bucket import (
@@ -76,7 +78,7 @@ def save(tmp_path: Path, content: dict[str, bytes], job: str = "j-1") -> Path:
     for path, data in content.items():
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_bytes(data)
-    assert Checkpoints(source, root / job / "checkpoints", 3).save(None) == 0
+    assert Checkpoints(source, FolderSets(root / job / "checkpoints"), 3).save(None) == 0
     return root
 
 
