@@ -142,6 +142,7 @@ class Guard:
             current = self._creation.next_attempt(job, [*attempts[:-1], current] if current else [])
         if current is not None and current.state in (State.PLANNED, State.CREATING):
             current = self._creation.create(job, current)
+            seen = {}  # the listing is older than what a replay may have found: it may show the machine half-made
             self._hurries |= current is None and self._journal.attempts(job.id)[-1].state == State.GONE
         if current is not None:
             self._watch(job, current, seen)

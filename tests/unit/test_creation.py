@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from makers import make_job, make_offer, make_spec
 from scripted import Bench
@@ -18,6 +19,7 @@ from providers.base import (
     AuthError,
     CapacityError,
     InvalidRequest,
+    MachineState,
     ProviderError,
     ProviderUnavailable,
     QuotaError,
@@ -108,6 +110,18 @@ def test_the_container_gets_a_name_that_only_this_machine_has(bench: Bench) -> N
 
 
 # A fate that is unknown
+
+
+def test_a_listing_from_before_a_replay_does_not_end_the_machine(bench: Bench) -> None:
+    """It shows the machine half-made, as one that does no more work; what counts is how it stands after the replay."""
+    bench.provider.after = fails("create", AmbiguousOutcome("No answer."))
+    bench.add()
+    bench.tick()
+    half_made = msgspec.structs.replace(bench.provider._describe(bench.box), state=MachineState.STOPPED)
+    bench.provider.list = lambda owner: [half_made]  # type: ignore[method-assign]
+    bench.tick()
+
+    assert (State.RUNNING, 1) == (bench.attempt.state, len(bench.provider.boxes))
 
 
 def test_an_unknown_fate_is_settled_by_replaying_the_same_token(bench: Bench) -> None:
