@@ -184,7 +184,7 @@ def test_a_notice_is_seen(metadata: Metadata, cloud: str, notice: dict[str, Any]
 
     assert seen.wait(60)
     assert before == []
-    assert told[0] == pytest.approx(left_s, abs=90)
+    assert told[0] == pytest.approx(left_s, abs=1800)  # the times are of when the tests were collected
 
 
 def test_a_service_that_fails_is_asked_again(metadata: Metadata) -> None:
