@@ -6,6 +6,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import boto3
+
 from launcher.core.clock import SystemClock, VirtualClock
 from providers.aws.provider import AwsProvider
 from providers.base import Intent, MachineNotFound, Offer, OfferRequest, make_tags
@@ -85,3 +87,14 @@ class AwsLab:
 def instance_of(machine: Machine) -> str:
     """The instance's own id."""
     return machine.id.partition("/")[2]
+
+
+def open_default_group(cloud: AwsCloud, region: str = "us-east-1") -> None:
+    """Somebody lets the world in."""
+    keys = {"aws_access_key_id": "T", "aws_secret_access_key": "S"}
+    ec2 = boto3.client("ec2", region_name=region, endpoint_url=cloud.endpoint, **keys)
+    [group] = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
+    ec2.authorize_security_group_ingress(
+        GroupId=group["GroupId"], IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
+    )
+    cloud.calls.clear()

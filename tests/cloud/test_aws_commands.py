@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from aws_lab import ROLE
-from command_lab import Lab, assert_no_traceback, wait_until
+from aws_commands import IN_ONE_REGION, UP, AwsCommands
+from command_lab import wait_until
 
 from launcher.core.errors import Exit
 
@@ -17,11 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aws_cloud import AwsCloud
-    from command_lab import Done
 
-UP = ("up", "--provider", "aws", "--budget", "5", "--no-store", "--yes", "--detach")
-IN_ONE_REGION = (*UP, "--region", "us-east-1")
-AT_ONCE = 3
 CALLS_OF_UP = (
     "sts:GetCallerIdentity",
     "ec2:DescribeRegions",
@@ -34,33 +29,6 @@ CALLS_OF_UP = (
     "ec2:RunInstances",
 )
 """All of them, for the first launch in one region: a call more is a right and a delay more."""
-
-
-class AwsCommands(Lab):
-    """A home of its own whose commands speak to the cloud with an access key of their own."""
-
-    def __init__(self, folder: Path, cloud: AwsCloud, key: str = "K") -> None:
-        super().__init__(folder)
-        self.cloud = cloud
-        self.key = key
-        self.env |= cloud.variables(key)
-        self.write_job(["python", "train.py"], image="busybox")
-
-    def configure(self, text: str) -> None:
-        """The user's configuration."""
-        with open(self.env["GPULAUNCH_CONFIG"], "w", encoding="utf-8") as file:  # noqa: PTH123
-            file.write(text)
-
-    def up(self, *args: str, how: tuple[str, ...] = IN_ONE_REGION, code: int = 0) -> Done:
-        """Launch."""
-        done = self.run(*how, *args)
-        assert_no_traceback([done.out, done.err])
-        assert (code, done.code) == (done.code, code), done.err
-        return done
-
-    def made(self) -> list[str]:
-        """The names of the changing calls of these commands, in order."""
-        return [call.name for call in self.cloud.calls if call.key == self.key and call.changes]
 
 
 @pytest.fixture
@@ -222,70 +190,5 @@ def test_two_profiles_are_guarded_each_with_its_own(lab: AwsCommands) -> None:
     assert [{"K-a"}, {"K-b"}] == sorted(owners.values(), key=min)
 
 
-# kill -9 between every two calls of a life with all that it can have: a group of its own, a timer.
-
-LIFE = (
-    ("GetCallerIdentity", 1),  # the guard's own; the first one was `up`'s
-    ("CreateSecurityGroup", 0),
-    ("RunInstances", 0),
-    ("CreateTags", 0),
-    ("CreateSchedule", 0),
-    ("DescribeInstances", 0),
-    ("TerminateInstances", 0),
-    ("DescribeVolumes", 0),
-    ("DeleteSecurityGroup", 0),
-    ("DeleteSchedule", 0),
-)
-"""Every call of a guard that makes a difference, in order: it is killed when the call was carried out, unanswered."""
-
-
-def one_death(folder: Path, cloud: AwsCloud, number: int) -> None:
-    """One life, whose guard is killed after one of its calls."""
-    action, skip = LIFE[number]
-    lab = AwsCommands(folder, cloud, key=f"K{number}")
-    lab.configure(f"aws: {{scheduler_role_arn: '{ROLE}'}}\n")
-    killed: list[int] = []
-
-    def kill() -> None:
-        for guard in lab.guards():
-            guard.kill()
-            killed.append(guard.pid)
-
-    cloud.fault(action, lost="reply", key=lab.key, skip=skip, times=1, does=kill)
-    try:
-        lab.up()
-        status = lab.run("status", "--json")
-        lab.down()
-        where = f"killed at {action}"
-        assert killed, f"{where}: nobody was"
-        assert (0, "") == (status.code, status.err), where
-        assert ["gone"] == [view["state"] for view in lab.views()], where
-        mine = {
-            call.params["ClientToken"] for call in cloud.calls if call.key == lab.key and call.action == "RunInstances"
-        }
-        assert 1 == len(mine), where
-    finally:
-        left = lab.clean_up()
-    assert [] == left, f"killed at {action}: {left}"
-
-
-@pytest.mark.timeout(300)
-def test_the_guard_may_be_killed_between_every_two_calls(cloud: AwsCloud, tmp_path: Path) -> None:
-    """The next command goes on from the journal; then there is nothing left in the cloud, and there was one machine."""
-    _open_default_group(cloud)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda number: one_death(tmp_path / str(number), cloud, number), range(len(LIFE))))
-
-    assert [] == cloud.left()
-
-
 def _keys() -> dict[str, Any]:
     return {"aws_access_key_id": "T", "aws_secret_access_key": "S"}
-
-
-def _open_default_group(cloud: AwsCloud) -> None:
-    ec2 = boto3.client("ec2", region_name="us-east-1", endpoint_url=cloud.endpoint, **_keys())
-    [group] = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
-    ec2.authorize_security_group_ingress(
-        GroupId=group["GroupId"], IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
-    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from aws_lab import WITH_TIMER, AwsLab, instance_of
+from aws_lab import WITH_TIMER, AwsLab, instance_of, open_default_group
 
 from providers.base import (
     AmbiguousOutcome,
@@ -24,16 +24,6 @@ from providers.base import (
 
 if TYPE_CHECKING:
     from aws_cloud import AwsCloud
-
-
-def open_default_group(cloud: AwsCloud, region: str = "us-east-1") -> None:
-    """Somebody lets the world in."""
-    ec2 = boto3.client("ec2", region_name=region)
-    [group] = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["default"]}])["SecurityGroups"]
-    ec2.authorize_security_group_ingress(
-        GroupId=group["GroupId"], IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
-    )
-    cloud.calls.clear()
 
 
 def params(cloud: AwsCloud) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import msgspec
-from aws_cloud import the_cloud
+from aws_cloud import REGIONS, the_cloud
 from harness import Harness
 
 from launcher.agent.heartbeat import encode
@@ -38,6 +38,7 @@ class AwsHarness(Harness):
         self.cloud = the_cloud()
         self.cloud.clear()
         self.cloud.now = self._clock.now
+        self.cloud.regions = REGIONS[:2]  # an account that uses no more: each region costs calls
         self._settings = {"scheduler_role_arn": ROLE}
         self._born: dict[str, datetime] = {}
         self._silent: set[str] = set()
@@ -111,3 +112,4 @@ class AwsHarness(Harness):
         """Leave the cloud as it was."""
         self.cloud.clear()
         self.cloud.now = SystemClock().now
+        self.cloud.regions = REGIONS
