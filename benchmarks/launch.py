@@ -22,9 +22,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "cloud"))
 
-CLOUDS = {"aws": "aws_cloud:AwsCloud"}
+CLOUDS = {"aws": "aws_cloud:AwsCloud", "gcp": "gcp_launch:LaunchCloud"}
 """Cloud to its stand-in: a class with `start()`, which returns it; `variables()`, the environment that leads there;
-`delay_s`, added to each reply; `clear()`; and `calls`, each with a `name`, `changes`, `began_s` and `ended_s`."""
+`delay_s`, added to each reply; `clear()`; and `calls`, each with a `name`, `changes`, `began_s` and `ended_s`, and
+`settles` for a read that a launch must wait for, where there are such."""
 DELAY_S = 0.1
 GPULAUNCH = str(Path(sys.executable).with_name("gpulaunch"))
 JOB = {"name": "bench", "image": "busybox", "command": ["true"]}
@@ -51,7 +52,7 @@ def launch(cloud: Any, name: str, folder: Path, environment: dict[str, str]) -> 
     if done.returncode:
         raise SystemExit(done.stderr)
     seen = list(cloud.calls)
-    last = max(index for index, call in enumerate(seen) if call.changes)
+    last = max(index for index, call in enumerate(seen) if call.changes or getattr(call, "settles", False))
     until = [call for call in seen[: last + 1] if call.ended_s]
     subprocess.run([GPULAUNCH, "down", "--all", "--yes"], cwd=folder, env=environment, capture_output=True, check=True)
     changing = [call.name for call in until if call.changes]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from providers.base import AmbiguousOutcome, MachineNotFound, ProviderUnavailable
 from providers.gcp import errors
-from providers.gcp.credentials import Source, load
+from providers.gcp.credentials import Source, installed, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,6 +64,13 @@ class Compute:
         self.skew_s = 0.0
         """Seconds that this computer's clock is ahead of the cloud's, by the newest reply."""
         self._asking = threading.local()
+
+    def load(self) -> None:
+        """Import the SDK and read the credentials. Raises AuthError, InvalidRequest.
+
+        To be called before several threads ask: the SDK's modules do not bear being imported by two at once.
+        """
+        _ = self._credentials, self._sdk
 
     # Machines
 
@@ -180,9 +187,7 @@ class Compute:
 
     @cached_property
     def _sdk(self) -> Any:
-        from google.cloud import compute_v1
-
-        return compute_v1
+        return installed("google.cloud.compute_v1")
 
     @cached_property
     def _credentials(self) -> Any:

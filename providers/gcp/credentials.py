@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,9 +91,24 @@ def check(source: Source) -> None:
         )
 
 
+def installed(module: str) -> Any:
+    """A module of Google's SDK. Raises InvalidRequest, with what installs it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise InvalidRequest(
+            "Google's SDK is not installed.",
+            f"{error}.",
+            "Run: pip install 'gpulaunch[gcp]'",
+            code="SdkMissing",
+            next_scope="provider",
+        ) from error
+
+
 def load(source: Source) -> Any:
     """The SDK's credentials. Raises AuthError; the only network it may later use is Google's token server."""
     check(source)
+    installed("google.auth")
     import google.auth
     from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import GoogleAuthError

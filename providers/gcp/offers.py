@@ -29,7 +29,7 @@ SPOT_QUOTA = "PREEMPTIBLE_NVIDIA_T4_GPUS"
 
 
 class Facts:
-    """What a project may have and what its network lets in, asked once; all but the first at the same time."""
+    """What a project may have and what its network lets in, asked once, and all at the same time."""
 
     def __init__(self, compute: Compute, clock: Clock) -> None:
         self._compute = compute
@@ -46,12 +46,13 @@ class Facts:
         if self._asked_at is not None and now_s - self._asked_at < FACTS_AGE_S:
             return
         compute = self._compute
-        # Alone first: it says who we are and what we may, and imports the SDK once.
-        self.project = compute.describe_project()
-        with ThreadPoolExecutor(3) as pool:
+        compute.load()
+        with ThreadPoolExecutor(4) as pool:
+            project = pool.submit(compute.describe_project)
             regions = pool.submit(compute.regions)
             zones = pool.submit(compute.zones_with, ACCELERATORS["T4"])
             rules = pool.submit(rules_of, compute)
+        self.project = project.result()  # first: it says who we are and what we may
         self._quotas = {region.name: _quotas(region) for region in regions.result()}
         self.zones, self.rules = zones.result(), rules.result()
         self._asked_at = now_s

@@ -43,10 +43,13 @@ class FakeGcp:
         self.cloud = cloud
         self.prices = Prices()
         self.calls: list[Call] = []
+        self.times: list[tuple[str, float, float]] = []
+        """Method, and when its request came and its reply went, by the monotonic clock."""
         self.problems: list[str] = []
         """What was wrong with any request, or with any reply of ours."""
         self.reply_after_s = 0.0
         """Each reply takes that much longer: for benchmarks."""
+        self.page_size = PAGE
         self.other: Any = None
         """Answers what Compute Engine and the catalogue do not: (method, path, query, body) -> reply or None."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -138,7 +141,8 @@ class FakeGcp:
 
     def _instances_aggregated_list(self, call: Call) -> dict[str, Any]:
         listed = [(each.zone, resources.instance(self.cloud, each)) for each in self.cloud.instances.values()]
-        return _aggregated("instances", _labelled(listed, call), call, self.cloud.unreachable)
+        page = _paged(_labelled(listed, call), call, self.page_size)
+        return _aggregated("instances", page, self.cloud.unreachable)
 
     def _instances_get_serial_port_output(self, call: Call) -> dict[str, Any]:
         instance = self._instance(call)
@@ -157,7 +161,7 @@ class FakeGcp:
 
     def _disks_aggregated_list(self, call: Call) -> dict[str, Any]:
         listed = [(each.zone, resources.disk(self.cloud, each)) for each in self.cloud.disks.values()]
-        return _aggregated("disks", _labelled(listed, call), call)
+        return _aggregated("disks", _paged(_labelled(listed, call), call, self.page_size))
 
     def _zone_operations_get(self, call: Call) -> dict[str, Any]:
         for each in self.cloud.kept_operations():
@@ -170,16 +174,16 @@ class FakeGcp:
         assert wanted, f"the fake does not know this filter: {call.query['filter']}"
         all_of_zone = [each for each in self.cloud.kept_operations() if each.zone == call.path["zone"]]
         items = [resources.operation(self.cloud, each) for each in all_of_zone]
-        return _paged([each for each in items if re.fullmatch(wanted[1], each["targetLink"])], call)
+        return _paged([each for each in items if re.fullmatch(wanted[1], each["targetLink"])], call, self.page_size)
 
     def _projects_get(self, _: Call) -> dict[str, Any]:
         return resources.project(self.cloud)
 
     def _regions_list(self, call: Call) -> dict[str, Any]:
-        return _paged(resources.regions(self.cloud), call)
+        return _paged(resources.regions(self.cloud), call, self.page_size)
 
     def _firewalls_list(self, call: Call) -> dict[str, Any]:
-        return _paged(resources.firewalls(self.cloud), call)
+        return _paged(resources.firewalls(self.cloud), call, self.page_size)
 
     def _firewalls_insert(self, call: Call) -> dict[str, Any]:
         if any(each["name"] == call.body["name"] for each in self.cloud.rules):
@@ -188,7 +192,7 @@ class FakeGcp:
 
     def _accelerator_types_aggregated_list(self, call: Call) -> dict[str, Any]:
         listed = list(zip(self.cloud.zones, resources.accelerators(self.cloud), strict=True))
-        return _aggregated("acceleratorTypes", listed, call)
+        return _aggregated("acceleratorTypes", _paged(listed, call, self.page_size))
 
     def _instance(self, call: Call) -> Any:
         found = self.cloud.instances.get((call.path["zone"], call.path["instance"]))
@@ -209,16 +213,15 @@ def _labelled(listed: list[tuple[str, Any]], call: Call) -> list[tuple[str, Any]
     return [(zone, each) for zone, each in listed if each["labels"].get(wanted[1]) == wanted[2]]
 
 
-def _paged(items: list[Any], call: Call) -> dict[str, Any]:
+def _paged(items: list[Any], call: Call, size: int) -> dict[str, Any]:
     start = int(call.query.get("pageToken", "0"))
-    following = start + PAGE
+    following = start + size
     reply: dict[str, Any] = {"items": items[start:following]}
     return reply | ({"nextPageToken": str(following)} if following < len(items) else {})
 
 
-def _aggregated(field: str, listed: list[tuple[str, Any]], call: Call, unreachable: str = "") -> dict[str, Any]:
+def _aggregated(field: str, page: dict[str, Any], unreachable: str = "") -> dict[str, Any]:
     """By zone; a zone without any says so."""
-    page = _paged(listed, call)
     by_zone: dict[str, Any] = {
         "zones/us-west1-b": {"warning": {"code": "NO_RESULTS_ON_PAGE", "message": "There are no results."}}
     }
@@ -252,9 +255,11 @@ def _handler(fake: FakeGcp) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
+            began_s = time.monotonic()
             status, reply, lost = fake.answer(self.command, self.path, body)
             if fake.reply_after_s:
                 time.sleep(fake.reply_after_s)
+            fake.times.append((f"{self.command} {urlsplit(self.path).path}", began_s, time.monotonic()))
             if lost:
                 self.close_connection = True
                 return

@@ -117,3 +117,12 @@ def test_looking_for_credentials_imports_no_sdk() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
 
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_a_missing_sdk_is_told_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra: who trains on another cloud has none."""
+    monkeypatch.setitem(sys.modules, "google.cloud.compute_v1", None)
+    with pytest.raises(InvalidRequest) as caught:
+        credentials.installed("google.cloud.compute_v1")
+
+    assert "pip install 'gpulaunch[gcp]'" in caught.value.fix
