@@ -22,7 +22,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "cloud"))
 
-CLOUDS = {"aws": "aws_cloud:AwsCloud", "gcp": "gcp_launch:LaunchCloud"}
+CLOUDS = {"aws": "aws_cloud:AwsCloud", "azure": "azure_cloud:AzureCloud", "gcp": "gcp_launch:LaunchCloud"}
 """Cloud to its stand-in: a class with `start()`, which returns it; `variables()`, the environment that leads there;
 `delay_s`, added to each reply; `clear()`; and `calls`, each with a `name`, `changes`, `began_s` and `ended_s`, and
 `settles` for a read that a launch must wait for, where there are such."""
