@@ -149,7 +149,7 @@ def make_plan(
 def _layers(backstop: Backstop) -> tuple[Layer, ...]:
     agent = Layer(name="agent", armed=True, what="the machine ends itself at both deadlines, without this computer")
     if not backstop.own_end:
-        what = "the machine only switches itself off: what is left of it bills until the guard deletes it"
+        what = "the machine cannot delete itself: what is left of it bills until the guard deletes it"
         agent = Layer(name="agent", armed=False, what=what, fix=backstop.own_end_fix)
     return (
         Layer(name="guard", armed=True, what="a process on this computer watches, accounts and tears down"),

@@ -146,6 +146,16 @@ def test_the_plan_names_what_is_not_armed_and_what_arms_it() -> None:
     assert layers["backstop"].fix == "gpulaunch init aws --apply"
 
 
+def test_a_machine_that_cannot_delete_itself_is_a_layer_that_is_not_armed() -> None:
+    """With what arms it, and what else the provider has to say."""
+    half = Backstop(armed=True, what="a timer", own_end=False, own_end_fix="gpulaunch init gcp --apply", notes=("n",))
+    made = plan([make_offer()], backstop=half)
+    agent = next(layer for layer in made.layers if layer.name == "agent")
+
+    assert (False, "gpulaunch init gcp --apply") == (agent.armed, agent.fix)
+    assert "n" == made.warnings[0]
+
+
 def test_a_job_without_checkpoints_is_warned() -> None:
     """Its work may be lost at a deadline."""
     assert "checkpoints" in plan([make_offer()]).warnings[0]
