@@ -34,6 +34,7 @@ def gcp(lab: Lab) -> Iterator[FakeGcp]:
 
 def test_a_machine_is_made_watched_and_ended(lab: Lab, gcp: FakeGcp) -> None:
     """One insert with the deadline in it; `status` tells all; after `down` nothing is left, and the cost is known."""
+    gcp.cloud.timing.delete_s = 3.0  # long enough for the guard to see it end, and to hear what it has sent
     done = up(lab, "--detach")
     view = lab.await_state("running")
     [insert] = [call for call in gcp.calls if call.method == "compute.instances.insert"]

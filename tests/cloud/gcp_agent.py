@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from gcp_state import Cloud
 
 BEAT_S = 15.0
+EGRESS_BYTES = 4_000_000
+"""What a machine of this cloud sends in its life, and what its agent counts."""
 
 
 @dataclass
@@ -63,13 +65,14 @@ class Agent:
         return b"".join(lines)
 
     def _last_word(self, now: datetime) -> dict[str, Any] | None:
+        ended = {"state": "ended", "egress_bytes": EGRESS_BYTES}
         end = self.ends_at()
         if end is not None and now >= end and (self.shutdown_at is None or end <= self.shutdown_at):
             if end == self.finishes_at:
-                return {"state": "ended", "outcome": "finished", "reason": "EXIT_0", "exit_code": 0}
-            return {"state": "ended", "outcome": "budget_reached", "reason": "HARD_DEADLINE"}
+                return {**ended, "outcome": "finished", "reason": "EXIT_0", "exit_code": 0}
+            return {**ended, "outcome": "budget_reached", "reason": "HARD_DEADLINE"}
         if self.shutdown_at is not None and now >= self.shutdown_at and self.dead_at is None:
-            return {"state": "stopping", "outcome": "preempted", "reason": "SHUTDOWN_SIGNAL"}
+            return {**ended, "outcome": "preempted", "reason": "SHUTDOWN_SIGNAL"}
         return None
 
 

@@ -1,7 +1,7 @@
 """What Google would charge, by its own rules, from what really was. It knows nothing of our ledger.
 
 Compute: whole seconds from running to the end, a minute at least, each time (compute/all-pricing). Disk: by the second
-while it exists. Address: by the second while the machine runs.
+while it exists. Address: by the second while the machine runs. Egress: by the byte.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from gcp_agent import EGRESS_BYTES
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,11 +29,12 @@ class Bill:
     compute_usd: Decimal
     disk_usd: Decimal
     address_usd: Decimal
+    egress_usd: Decimal
 
     @property
     def total_usd(self) -> Decimal:
         """All of it."""
-        return self.compute_usd + self.disk_usd + self.address_usd
+        return self.compute_usd + self.disk_usd + self.address_usd + self.egress_usd
 
 
 def bill(cloud: Cloud, prices: Prices) -> Bill:
@@ -44,6 +47,7 @@ def bill(cloud: Cloud, prices: Prices) -> Bill:
         compute_usd=sum((_compute(each, prices, now) for each in machines), Decimal(0)),
         disk_usd=sum((_disk(each, prices, now) for each in disks), Decimal(0)),
         address_usd=sum((_address(each, prices, now) for each in machines), Decimal(0)),
+        egress_usd=prices.egress() * EGRESS_BYTES * sum(each.agent.up_at <= now for each in machines) / 10**9,
     )
 
 

@@ -45,6 +45,10 @@ class Prices:
         """An address in use, per hour."""
         return Decimal("0.0025") if spot else Decimal("0.005")
 
+    def egress(self) -> Decimal:
+        """A GB that leaves the cloud."""
+        return Decimal("0.12")
+
     def skus(self) -> list[dict[str, Any]]:
         """All entries."""
         found = [_sku("N1 Predefined Instance Core running in Mars", "OnDemand", "h", [("9", SINCE)], ["mars-north1"])]

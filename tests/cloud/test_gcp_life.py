@@ -50,6 +50,27 @@ def run(project: Project, seconds: float) -> None:
     project.cloud.look()
 
 
+def test_the_exact_calls_of_a_plan_of_a_look_and_of_an_end(project: Project) -> None:
+    """Before a launch four reads at once; a look is two listings; an end is one order, then reads until gone."""
+    project.fake.page_size = 500
+    project.provider = project.new_provider()
+    project.fake.calls.clear()
+    project.provider.preflight()
+    project.provider.offers(OfferRequest(gpu="T4", disk_gb=100, spot=False))
+    plan = sorted(project.fake.names())
+    machine = project.provider.create(project.intent())
+    project.fake.calls.clear()
+    project.provider.list("owner-1")
+    look = project.fake.names()
+    project.fake.calls.clear()
+    project.bury(machine.id)
+    gone(project, machine.id)
+
+    assert plan == ["acceleratorTypes.aggregatedList", "firewalls.list", "projects.get", "regions.list"]
+    assert look == ["instances.aggregatedList", "disks.aggregatedList"]
+    assert project.fake.names() == ["instances.delete", "instances.get", "zoneOperations.list", "disks.get"]
+
+
 def test_a_preempted_machine_says_so_when_it_is_gone(project: Project) -> None:
     """With termination action DELETE it vanishes: the zone's operations tell why, and when billing ended."""
     project.cloud.faults.add("preempt", seconds=100.0)
