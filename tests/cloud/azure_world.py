@@ -293,7 +293,7 @@ class World:
         for number in range(max(1, count - 200), count + 1):
             at = vm.booted_at + timedelta(seconds=(number - 1) * BEAT_S)
             ended = vm.finished_at is not None and at >= vm.finished_at
-            lines.append(heartbeat.encode(number, _ENDED if ended else {"state": "running"}))
+            lines.append(heartbeat.encode(number, _ENDED if ended else {"state": "running", "egress_bytes": 0}))
         if vm.finished_at is not None and vm.finished_at <= until:
             lines.append(heartbeat.encode(count + 1, _ENDED))
         return ("\n".join(lines) + "\n").encode()
@@ -332,4 +332,4 @@ class World:
         return [thing for thing in self.things.values() if isinstance(thing, Vm)]
 
 
-_ENDED = {"state": "ended", "outcome": "finished", "reason": "EXIT_0", "exit_code": 0}
+_ENDED = {"state": "ended", "outcome": "finished", "reason": "EXIT_0", "exit_code": 0, "egress_bytes": 0}

@@ -154,7 +154,9 @@ def test_a_cloud_that_falls_silent_takes_nothing_with_it(lab: AwsCommands) -> No
     lab.up()
     lab.cloud.fault("", lost="request")
     done = lab.start("down", "job", "--yes")
-    wait_until(lambda: lab.views()[0]["trouble"], "the trouble to be told")
+    wait_until(
+        lambda: lab.views()[0]["trouble"] and lab.views()[0]["state"] == "deleting", "the trouble with it to be told"
+    )
     state = lab.views()[0]["state"]
     alive = lab.cloud.alive()
     lab.cloud.faults.clear()
