@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check boot format simulate mutants bench clean
+.PHONY: help demo test check boot lab format simulate mutants bench clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ check: $(VENV)/installed-dev ## Lint, types, and the direction of imports
 
 boot: $(VENV)/installed-dev ## Boot Debian machines with the real boot data (root, debootstrap, systemd-container)
 	sh tests/boot/run.sh $(BIN)/python
+
+lab: $(VENV)/installed-dev ## A whole cloud in small: machines booted by the installed command (as boot; LAB=long adds the cap)
+	GPULAUNCH_LAB="$(LAB)" sh tests/lab/run.sh $(BIN)/python
 
 format: $(VENV)/installed-dev ## Format the code
 	$(BIN)/ruff check --fix .

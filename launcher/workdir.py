@@ -46,7 +46,11 @@ def job_store(url: str, settings: Mapping[str, Any], region: str | None = None) 
     """The store of a job, spoken to with the credentials that the job's cloud is spoken to with."""
     from launcher.store.store import open_store
 
-    own = {"AWS_PROFILE": settings.get("profile"), "AWS_REGION": region}
+    own = {
+        "AWS_PROFILE": settings.get("profile"),
+        "AWS_REGION": region,
+        "AZURE_STORAGE_ACCOUNT": settings.get("storage_account"),
+    }
     return open_store(url, {**os.environ, **{name: value for name, value in own.items() if value}})
 
 

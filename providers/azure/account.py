@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from providers.azure import credentials
 from providers.azure.backstop import DELETE_GROUP, role_id
 from providers.azure.client import Arm
+from providers.azure.store import STORAGE_API
 from providers.base import InvalidRequest, ProviderError, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ ROLE_NAME = "gpulaunch: delete own group"
 TAGS = {"gpulaunch": "init"}
 # Built-in roles have the same id everywhere ("Azure built-in roles", learn.microsoft.com).
 BLOB_CONTRIBUTOR = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
-STORAGE_API = "2023-05-01"
 IDENTITY_API = "2023-01-31"
 ROLES_API = "2022-04-01"
 GROUPS_API = "2021-04-01"

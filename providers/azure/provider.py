@@ -18,7 +18,7 @@ from providers.azure.machine import console_url, is_deleting
 from providers.azure.offers import Market
 from providers.azure.requests import MACHINE, NETWORK, TAG_TIMER, TIMER
 from providers.azure.rights import Rights
-from providers.azure.store import machine_store
+from providers.azure.store import machine_store, region_of
 from providers.base import (
     TAG_OWNER,
     AuthError,
@@ -133,7 +133,9 @@ class AzureProvider:
 
     def machine_store(self, request: StoreRequest) -> dict[str, Any]:
         """The store as the agent's orders name it. Raises InvalidRequest, AuthError."""
-        return machine_store(request, self._settings, os.environ)
+        store = machine_store(request, self._settings, os.environ)
+        region = region_of(store["account"], str(self._settings["identity"]), self._arm)
+        return {**store, "region": region} if region else store
 
     def calls(self, offer: Offer) -> list[str]:
         """What `create` would call for this offer, in order."""

@@ -11,13 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from providers.base import AuthError, InvalidRequest
+from providers.base import AuthError, InvalidRequest, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from providers.azure.client import Arm
     from providers.base import StoreRequest
 
+STORAGE_API = "2023-05-01"
 ACCOUNT_VARIABLES = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME")
 
 
@@ -48,3 +50,17 @@ def machine_store(request: StoreRequest, settings: Mapping[str, Any], environ: M
         "prefix": parts.path.strip("/"),
         "client_id": str(identity),
     }
+
+
+def region_of(account: str, identity: str, arm: Arm) -> str | None:
+    """Where a storage account is that `init` made beside the identity; None for another, or where nobody may read it.
+
+    Uploads from another place are billed as traffic.
+    """
+    group = identity.partition("/providers/")[0].partition("/resourceGroups/")[2]
+    path = f"/resourceGroups/{group}/providers/Microsoft.Storage/storageAccounts/{account}"
+    try:
+        found = arm.request("GET", path, "see where the storage account is", **{"api-version": STORAGE_API})
+    except ProviderError:
+        return None
+    return str(found["location"]).lower().replace(" ", "")

@@ -31,7 +31,7 @@ from providers.gcp.client import Compute, Place, is_absent, place_of
 from providers.gcp.network import open_ports_note
 from providers.gcp.offers import Facts, offers
 from providers.gcp.prices import CATALOGUE_AGE_S, GcpCataloguePrices
-from providers.gcp.store import machine_store
+from providers.gcp.store import machine_store, region_of
 from providers.prices.market import shapes_of
 
 if TYPE_CHECKING:
@@ -121,7 +121,9 @@ class GcpProvider:
 
     def machine_store(self, request: StoreRequest) -> dict[str, Any]:
         """A bucket of Cloud Storage, by the machine's own identity."""
-        return machine_store(request, self._settings)
+        store = machine_store(request, self._settings)
+        region = region_of(store["bucket"], self._source)
+        return {**store, "region": region} if region else store
 
     def calls(self, offer: Offer) -> list[str]:
         """One call makes all, its deadline included."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from providers.base import AuthError, InvalidRequest, StoreRequest
+from providers.gcp import credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+TIMEOUT_S = 10.0
 
 
 def machine_store(request: StoreRequest, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,3 +33,17 @@ def machine_store(request: StoreRequest, settings: Mapping[str, Any]) -> dict[st
             code="NO_SERVICE_ACCOUNT",
         )
     return {"kind": "gcs", "bucket": parts.netloc, "prefix": parts.path.strip("/")}
+
+
+def region_of(bucket: str, source: credentials.Source) -> str | None:
+    """Where a bucket is; None where that cannot be read. Uploads from another place are billed as traffic."""
+    from google.auth.transport.requests import AuthorizedSession
+
+    base = source.endpoint or "https://storage.googleapis.com"
+    # Whatever is in the way of this question, the answer is only that nothing is known.
+    with contextlib.suppress(Exception):
+        session: Any = AuthorizedSession(credentials.load(source))  # type: ignore[no-untyped-call]
+        reply = session.get(f"{base}/storage/v1/b/{bucket}?fields=location", timeout=TIMEOUT_S)
+        if reply.status_code == 200:
+            return str(reply.json()["location"]).lower()
+    return None

@@ -208,12 +208,16 @@ class Machine:
                 return
             self.console += data
 
-    def remove(self) -> None:
-        """Switch it off if it is on, and take its disk away."""
+    def pull_the_plug(self) -> None:
+        """Switch it off, if it is on."""
         if self.is_on():
             assert self.process is not None
             os.kill(self.leader(), 9)
             self.process.wait(BOUND_S)
+
+    def remove(self) -> None:
+        """Switch it off, and take its disk away."""
+        self.pull_the_plug()
         os.close(self._port)
         self._reader.join(5)
         os.close(self._terminal)

@@ -86,6 +86,10 @@ class Network:
         asked = [json.loads(line) for line in lines]
         return [each for each in asked if not method or each["method"] == method]
 
+    def unplug(self) -> None:
+        """Cut the cable for good."""
+        run("ip", "-n", self.gateway, "link", "set", "gw0", "down")
+
     def remove(self) -> None:
         """Switch it off."""
         for process in (self.process, *self.others):

@@ -13,13 +13,14 @@ import threading
 from pathlib import Path
 
 
-def join(one: socket.socket, other: socket.socket) -> None:
-    """Pass on what either says, until both are done."""
+def join(one: socket.socket, other: socket.socket, cut: threading.Event | None = None) -> None:
+    """Pass on what either says, until both are done; once it is `cut`, nothing arrives, and nobody is told."""
 
     def pump(source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(1 << 18):
-                target.sendall(data)
+                if cut is None or not cut.is_set():
+                    target.sendall(data)
             target.shutdown(socket.SHUT_WR)
         except OSError:
             for each in (source, target):
@@ -34,7 +35,7 @@ def join(one: socket.socket, other: socket.socket) -> None:
 
 
 class Relay:
-    """The end on this computer; `cut` lets nothing through while it is set."""
+    """The end on this computer. Once `cut` is set nothing gets through, as on a line that is dead."""
 
     def __init__(self, path: Path, port: int) -> None:
         self.cut = threading.Event()
@@ -42,8 +43,7 @@ class Relay:
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                if not outer.cut.is_set():
-                    join(self.request, socket.create_connection(("127.0.0.1", port)))
+                join(self.request, socket.create_connection(("127.0.0.1", port)), outer.cut)
 
         self._server = socketserver.ThreadingUnixStreamServer(str(path), Handler)
         self._server.daemon_threads = True

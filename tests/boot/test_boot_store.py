@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import store_places
 from boot_machine import wait_until
 from boot_orders import Start
 
 from launcher import boot, workdir
 from launcher.job import JobSpec
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-import store_places
 
 pytestmark = pytest.mark.root
 

@@ -49,6 +49,8 @@ ON_DEMAND_USD = {"us-east-1": "0.526", "us-east-2": "0.526", "us-west-2": "0.526
 INSTANCE_TYPE = "g4dn.xlarge"
 WRONG_KEY = "WRONG"
 """An access key that starts with this is not known to the cloud."""
+OBJECT_HEADERS = ("Content-Length", "Content-Range", "ETag", "Last-Modified")
+"""What S3's readers look at."""
 XML, JSON = "text/xml", "application/x-amz-json-1.1"
 EC2_NS = 'xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"'
 _SIGNED = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/aws4_request")
@@ -299,7 +301,10 @@ class AwsCloud:
             return _cut(environ, fault)
         call.ended_s = time.monotonic()
         stamp = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT")
-        headers = [("Content-Type", kind), ("Content-Length", str(len(reply))), ("Date", stamp)]
+        told: dict[str, str] = environ.get("moto.headers", {})
+        length = told.pop("Content-Length", str(len(reply)))
+        length = length if environ["REQUEST_METHOD"] == "HEAD" else str(len(reply))
+        headers = [("Content-Type", kind), ("Content-Length", length), ("Date", stamp), *told.items()]
         if call.service == "s3" and call.action.startswith("Head"):
             headers.append(("x-amz-bucket-region", call.region))
         start_response(f"{status} said", headers)
@@ -324,6 +329,8 @@ class AwsCloud:
         def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Any:
             said["status"] = int(status.split(maxsplit=1)[0])
             said["kind"] = next((value for name, value in headers if name.lower() == "content-type"), XML)
+            known = {name.lower(): value for name, value in headers}
+            environ["moto.headers"] = {name: known[name.lower()] for name in OBJECT_HEADERS if name.lower() in known}
 
         inner = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
         inner.pop("wsgi.input_terminated", None)

@@ -56,6 +56,7 @@ class Routes(GroupReplies, SubscriptionReplies, ResourceReplies):
             ("POST", rf"{IN_SUB}.ComputeSchedule/{PLACE}/virtualMachinesCancelOperations", self._cancel),
             ("GET", rf"{IN_SUB}.Insights/eventtypes/management/values", self._log),
             ("PUT", rf"{IN_GROUP}.Storage/{STORAGE}", self._put_plain),
+            ("GET", rf"{IN_GROUP}.Storage/storageAccounts/[^/]+", self._get_thing),
             ("PUT", rf"{IN_GROUP}.ManagedIdentity/userAssignedIdentities/[^/]+", self._put_identity),
         )
         self._table = [(method, re.compile(path, re.IGNORECASE), do) for method, path, do in table]

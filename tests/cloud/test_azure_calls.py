@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from azure_bench import Bench
 from azure_checker import problems_with
-from azure_things import AT_ONCE
+from azure_things import AT_ONCE, Thing
 from azure_world import CONTRIBUTOR_RIGHTS, SUBSCRIPTION
 
 from launcher import launch
@@ -312,6 +312,19 @@ def test_a_store_needs_the_identity_that_init_made(bench: Bench) -> None:
 
     assert {"kind": "blob", "account": "acct", "container": "jobs", "prefix": "mine", "client_id": "c-1"} == store
     assert {"type": "SystemAssigned, UserAssigned", "userAssignedIdentities": {identity: {}}} == vm.body["identity"]
+
+
+def test_a_machine_is_told_where_its_store_is(bench: Bench) -> None:
+    """Uploads to it are free in that region."""
+    home = f"{SUB}/resourceGroups/gpulaunch/providers"
+    identity = f"{home}/Microsoft.ManagedIdentity/userAssignedIdentities/x"
+    bench.provider._settings |= {"storage_account": "acct", "identity": identity, "identity_client_id": "c-1"}
+    account = f"{home}/Microsoft.Storage/storageAccounts/acct"
+    thing = Thing(account, "Microsoft.Storage/storageAccounts", "gpulaunch", {"location": "East US"}, bench.clock.now())
+    bench.world.things[account.lower()] = thing
+    request = StoreRequest(url="az://jobs/mine", job="j-1", until=bench.clock.now(), region="eastus")
+
+    assert bench.provider.machine_store(request)["region"] == "eastus"
 
 
 # The checker itself

@@ -11,7 +11,7 @@ from gcp_server import FakeGcp
 from gcp_state import Cloud
 
 from launcher.core.clock import VirtualClock
-from providers.base import AuthError
+from providers.base import AuthError, StoreRequest
 from providers.gcp.account import PERMISSIONS, CloudAccount, own_machines
 from providers.gcp.network import open_ports_note, rules_of
 from providers.gcp.provider import GcpProvider
@@ -60,6 +60,18 @@ def test_it_makes_an_identity_that_may_end_our_machines_alone(fake: FakeGcp) -> 
     assert ours["condition"]["expression"] == own_machines()
     assert '.startsWith("gl-")' in own_machines()
     assert told
+
+
+def test_a_machine_is_told_where_its_bucket_is(fake: FakeGcp) -> None:
+    """Uploads to it are free in that region; where a bucket cannot be looked at, nothing is said."""
+    settings = {"endpoint": fake.url, "project": "proj", **init(fake).apply(lambda _: None)}
+    provider = GcpProvider(clock=VirtualClock(), home="/nowhere", settings=settings)
+    found = [
+        provider.machine_store(StoreRequest(url=f"gs://{name}", job="j-1", until=fake.cloud.clock.now(), region="r"))
+        for name in ("mine", "another")
+    ]
+
+    assert [store.get("region") for store in found] == ["us-central1", None]
 
 
 def test_the_bucket_is_closed_and_the_identity_keeps_to_its_prefix(fake: FakeGcp) -> None:

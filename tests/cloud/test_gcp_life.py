@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from gcp_account import Account
 from gcp_project import Project
 from gcp_state import Disk
 
@@ -280,6 +281,7 @@ def test_a_gpu_without_a_price_is_refused(project: Project) -> None:
 
 def test_a_bucket_of_cloud_storage_is_reached_by_the_machines_identity(project: Project) -> None:
     """No credential is in the orders."""
+    project.fake.other = Account().answer  # type: ignore[method-assign]
     request = StoreRequest(url="gs://mine/runs/", job="j-1", until=project.clock.now(), region="us-central1")
 
     assert project.provider.machine_store(request) == {"kind": "gcs", "bucket": "mine", "prefix": "runs"}
