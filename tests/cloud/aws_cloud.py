@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, urlencode
 from xml.sax.saxutils import escape
 
@@ -40,7 +40,7 @@ from moto.scheduler.models import scheduler_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     Reply = tuple[int, str, bytes]
 
@@ -289,7 +289,7 @@ class AwsCloud:
             if fault is not None:
                 fault.times -= 1
         if fault is not None and fault.lost == "request":
-            return _cut(environ, fault)
+            _cut(environ, fault)
         if self.delay_s:
             time.sleep(self.delay_s)
         if fault is not None and fault.code:
@@ -298,7 +298,7 @@ class AwsCloud:
             with self._lock:
                 status, kind, reply = self._answer(call, environ, body)
         if fault is not None and fault.lost == "reply":
-            return _cut(environ, fault)
+            _cut(environ, fault)
         call.ended_s = time.monotonic()
         stamp = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT")
         told: dict[str, str] = environ.get("moto.headers", {})
@@ -502,12 +502,12 @@ def _iso(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def _cut(environ: dict[str, Any], fault: Fault) -> Iterator[bytes]:
+def _cut(environ: dict[str, Any], fault: Fault) -> NoReturn:
     """End the connection without a word."""
     if fault.does is not None:
         fault.does()
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-    return iter(())
+    raise ConnectionResetError("as the test wants it")
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from aws_commands import AwsCommands
 from aws_lab import ROLE, open_default_group
@@ -39,8 +41,9 @@ def one_death(folder: Path, cloud: AwsCloud, number: int) -> None:
 
     def kill() -> None:
         for guard in lab.guards():
-            guard.kill()
-            killed.append(guard.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                guard.kill()
+                killed.append(guard.pid)
 
     cloud.fault(action, lost="reply", key=lab.key, skip=skip, times=1, does=kill)
     try:
