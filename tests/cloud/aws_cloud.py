@@ -134,7 +134,6 @@ class AwsCloud:
     """The whole cloud. `now` is its clock: it stands in the Date of each reply."""
 
     def __init__(self, *, regions: Iterable[str] = REGIONS) -> None:
-        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.regions = tuple(regions)
         self.account_id = DEFAULT_ACCOUNT_ID
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -163,6 +162,7 @@ class AwsCloud:
             self._forget()
 
     def _forget(self) -> None:
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
         self.delay_s = 0.0

@@ -111,5 +111,4 @@ class AwsHarness(Harness):
     def close(self) -> None:
         """Leave the cloud as it was."""
         self.cloud.clear()
-        self.cloud.now = SystemClock().now
         self.cloud.regions = REGIONS
