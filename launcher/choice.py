@@ -52,6 +52,7 @@ class Choice:
 @dataclass(frozen=True, kw_only=True)
 class _Place:
     spec: JobSpec
+    notes: tuple[str, ...]
     provider: Provider
     settings: dict[str, Any]
     plan: Plan
@@ -77,6 +78,7 @@ def choose(
         raise errors[0]
     best = min(places, key=lambda place: rank_key(place.plan.offer))
     notes += [note for place in places if (note := _skew_note(place.provider))]
+    notes += best.notes
     others = [offer for place in places if place is not best for offer in (place.plan.offer, *place.plan.others)]
     plan = replace(best.plan, others=tuple(rank([*best.plan.others, *others])))
     return Choice(
@@ -139,8 +141,8 @@ def _place(
     )
     plan = make_plan(spec, offers, provider, backstop=backstop, cap_usd=cap_usd)
     settings = {**settings, **provider.binding}
-    launch.rehearse(spec, plan, provider, settings, clock.now())
-    return _Place(spec=spec, provider=provider, settings=settings, plan=plan)
+    notes = launch.rehearse(spec, plan, provider, settings, clock.now())
+    return _Place(spec=spec, provider=provider, settings=settings, plan=plan, notes=notes)
 
 
 def _check_skew(provider: Provider) -> None:

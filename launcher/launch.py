@@ -7,12 +7,14 @@ job's store.
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from launcher import boot
 from launcher.outcome import State
+from launcher.plan import egress_gb
 from launcher.records import Attempt, Job
 from launcher.workdir import job_store
 from providers.base import Intent, StoreRequest, make_tags
@@ -20,7 +22,6 @@ from providers.base import Intent, StoreRequest, make_tags
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
-    from decimal import Decimal
 
     from launcher.job import JobSpec
     from launcher.plan import Plan
@@ -40,18 +41,64 @@ def freeze(
     owner: str,
     spent_usd: Decimal,
     now: datetime,
-    sends: bool = True,
 ) -> Attempt:
     """The next attempt of a job, with its whole request frozen, ready to be written down before `create` is called.
 
     Raises UsageError for a job that the machine could not run, ProviderError and StoreError for a store that it could
-    not use. Without `sends` the store is not written to.
+    not use.
     """
+    store = _machine_store(job, spec, plan, provider, now)
+    return _freeze(job, spec, plan, provider, store, number=number, owner=owner, spent_usd=spent_usd, now=now)
+
+
+def rehearse(spec: JobSpec, plan: Plan, provider: Provider, settings: dict[str, Any], now: datetime) -> tuple[str, ...]:
+    """Freeze a request that nobody will use: whatever is wrong with the job is raised before anything is created.
+
+    Writes nothing to the store. Returns what the user should know of it.
+    """
+    job = Job(
+        id="j-" + "0" * 10,
+        name=spec.name,
+        account=provider.account,
+        provider=plan.offer.provider,
+        cap_usd=plan.cap_usd,
+        spec="",
+        created_at=now,
+        settings=settings,
+    )
+    store = _machine_store(job, spec, plan, provider, now)
+    _freeze(job, spec, plan, provider, store, number=1, owner="", spent_usd=Decimal(0), now=now, sends=False)
+    notes = []
+    egress = _egress(plan, store)
+    if store is not None and egress is not None and spec.checkpoints and not egress["store_is_free"]:
+        notes.append(
+            f"{spec.store} is not known to be in {plan.offer.region}: what is saved there counts against egress_gb, "
+            f"{egress_gb(spec)} GB."
+        )
+    if store is not None and store.get("post") and spec.resume:
+        notes.append(
+            "Without an identity the machine can only write to the store, so that another one would start anew. "
+            f"Run: gpulaunch init {plan.offer.provider} --apply"
+        )
+    return tuple(notes)
+
+
+def _freeze(
+    job: Job,
+    spec: JobSpec,
+    plan: Plan,
+    provider: Provider,
+    store: dict[str, Any] | None,
+    *,
+    number: int,
+    owner: str,
+    spent_usd: Decimal,
+    now: datetime,
+    sends: bool = True,
+) -> Attempt:
     ends = plan.deadlines
-    # The machine and the cloud's timer read the cloud's clock, not this computer's.
-    hard_deadline = now + timedelta(seconds=ends.hard_after_s - provider.skew_s)
+    hard_deadline = _hard_deadline(plan, provider, now)
     offer = plan.offer
-    store = _machine_store(job, spec, provider, offer.region, hard_deadline)
     orders = boot.make_orders(
         spec,
         provider=offer.provider,
@@ -109,10 +156,16 @@ def freeze(
     )
 
 
-def _machine_store(job: Job, spec: JobSpec, provider: Provider, region: str, until: datetime) -> dict[str, Any] | None:
+def _hard_deadline(plan: Plan, provider: Provider, now: datetime) -> datetime:
+    # The machine and the cloud's timer read the cloud's clock, not this computer's.
+    return now + timedelta(seconds=plan.deadlines.hard_after_s - provider.skew_s)
+
+
+def _machine_store(job: Job, spec: JobSpec, plan: Plan, provider: Provider, now: datetime) -> dict[str, Any] | None:
     """How the machine reaches the job's store, if it has one."""
     if spec.store in (None, "none"):
         return None
+    region, until = plan.offer.region, _hard_deadline(plan, provider, now)
     archive = spec.archive.path if spec.archive else None
     return provider.machine_store(
         StoreRequest(url=str(spec.store), job=job.id, until=until, region=region, archive=archive)
@@ -142,21 +195,6 @@ def _rest(job: Job, spec: JobSpec, store: dict[str, Any] | None, *, sends: bool)
         return opened.sign(path, REST_S)
 
     return address
-
-
-def rehearse(spec: JobSpec, plan: Plan, provider: Provider, settings: dict[str, Any], now: datetime) -> None:
-    """Freeze a request that nobody will use: whatever is wrong with the job is said before anything is created."""
-    job = Job(
-        id="j-" + "0" * 10,
-        name=spec.name,
-        account=provider.account,
-        provider=plan.offer.provider,
-        cap_usd=plan.cap_usd,
-        spec="",
-        created_at=now,
-        settings=settings,
-    )
-    freeze(job, spec, plan, provider, number=1, owner="", spent_usd=plan.cap_usd * 0, now=now, sends=False)
 
 
 def job_settings(job: Job, spec: JobSpec, number: int) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launcher.cli.screen import say
+from launcher.boot.render import is_rented
+from launcher.cli import remote_log
 from launcher.cli.state import Context, open_state_if_any
 from launcher.core.errors import Exit, UsageError
 from launcher.outcome import State
@@ -27,8 +28,8 @@ CHUNK_BYTES = 1 << 16
 def logs(*, job: str, follow: bool) -> int:
     """Show what a training prints.
 
-    JOB is a name or an id. The newest bytes are kept: a log that grew past its bound has lost its beginning. A log that
-    is not on this computer comes from the job's store, which gets it when the training has ended.
+    JOB is a name or an id. The newest bytes are kept: a log that grew past its bound has lost its beginning. The log of
+    a rented machine is read from the job's store, which gets it every 30 seconds, or without one from its console.
     """
     state = open_state_if_any()
     if state is None:
@@ -36,8 +37,10 @@ def logs(*, job: str, follow: bool) -> int:
     found = state.journal.find(job)
     path = _log_path(state, found.id)
     while path is None:
-        if not follow or state.journal.job(found.id).state == State.GONE:
-            return _from_store(state, found.id)
+        now = state.journal.job(found.id)
+        if is_rented(now.provider) or not follow or now.state == State.GONE:
+            remote_log.show(state, found.id, follow=follow)
+            return Exit.OK
         time.sleep(LOOK_S)
         path = _log_path(state, found.id)
     older = path.with_name(path.name + ".1")
@@ -45,29 +48,6 @@ def logs(*, job: str, follow: bool) -> int:
         with older.open("rb") as file:
             _copy(file)
     _show(state, found.id, path, follow=follow)
-    return Exit.OK
-
-
-def _from_store(state: Context, job_id: str) -> int:
-    """The log as the store has it, saying so; nothing there means that nothing was printed, or not sent yet."""
-    from launcher.job import spec_from_json
-    from launcher.workdir import job_store
-
-    job = state.journal.job(job_id)
-    made = [attempt.number for attempt in state.journal.attempts(job_id) if attempt.create_called]
-    address = spec_from_json(job.spec).store
-    if address in (None, "none") or not made:
-        say(f"{job.name} has printed nothing: {job.state}.")
-        return Exit.OK
-    store = job_store(str(address), job.settings or {})
-    parts = store.log(job_id, made[-1])
-    if parts is None:
-        say(f"{job.name} has printed nothing here, and there is no log of it in {store.address}: {job.state}.")
-        return Exit.OK
-    say(f"From the store {store.address}:")
-    for part in parts:
-        sys.stdout.buffer.write(part)
-    sys.stdout.buffer.flush()
     return Exit.OK
 
 

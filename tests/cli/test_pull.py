@@ -238,7 +238,7 @@ def test_logs_come_from_the_store_where_this_computer_has_none(lab: Lab) -> None
     shutil.rmtree(lab.work / "store")
     done = lab.run("logs", "job")
     assert (done.code, done.out) == (0, "")
-    assert f"there is no log of it in {lab.work}/store" in done.err
+    assert f"there is no log of it in the store {lab.work}/store" in done.err
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ def test_a_job_that_finishes(lab: LabCommands, capsys: pytest.CaptureFixture[str
     """From `up` to nothing left; what it saved comes home, and how long the machine lived on is told."""
     lab.job(10)
     plan = lab.up("--budget", "5").err
+    follower = lab.start("logs", "job", "-f")
     instance = lab.cloud.instance()
     ended = instance.machine.root / "var/lib/gpulaunch/workspace/ended"
     wait_until(ended.exists, 120)
@@ -36,6 +37,7 @@ def test_a_job_that_finishes(lab: LabCommands, capsys: pytest.CaptureFixture[str
     wait_until(lambda: instance.ended_at)
     view = lab.gone()
     files = lab.pulled()
+    followed = lab.ended(follower)
     uploads_s = lab.cloud.uploads_s(exit_at)
     all_s = instance.ended_at - exit_at
     with capsys.disabled():
@@ -50,6 +52,8 @@ def test_a_job_that_finishes(lab: LabCommands, capsys: pytest.CaptureFixture[str
     assert "backstop  armed" in plan
     assert files["checkpoint/state"] == "done\n"
     assert "started with: nothing" in files["output.log"]
+    assert followed.out == files["output.log"]
+    assert "From the store s3://" in followed.err
     assert '"outcome": "finished"' in files["result.json"]
     assert lab.cloud.aws.left() == []
     assert all_s - uploads_s < MOST_S

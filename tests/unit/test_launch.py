@@ -36,12 +36,13 @@ class Aws(ScriptedProvider):
 
     asked: StoreRequest | None = None
     region = "us-east-1"
+    more: dict[str, Any] = {}  # noqa: RUF012 - a test replaces it
 
     def machine_store(self, request: StoreRequest) -> dict[str, Any]:
         """By the machine's own identity."""
         self.asked = request
         bucket, _, prefix = request.url.removeprefix("s3://").partition("/")
-        return {"kind": "s3", "bucket": bucket, "prefix": prefix, "region": self.region}
+        return {"kind": "s3", "bucket": bucket, "prefix": prefix, "region": self.region, **self.more}
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +97,36 @@ def test_the_rest_of_the_agent_lies_in_the_store(bucket: str, aws: Aws) -> None:
     assert "X-Amz-Signature=" in orders["rest"]["url"]
 
 
+def rehearsed(spec: JobSpec, provider: Aws) -> tuple[str, ...]:
+    """What the user is told before the question."""
+    offers = [make_offer("us-east-1", provider="aws", egress_usd_per_gb=Decimal("0.09"))]
+    plan = make_plan(spec, offers, provider, backstop=Backstop(armed=True, what=""), cap_usd=Decimal(5))
+    return launch.rehearse(spec, plan, provider, {}, NOW)
+
+
 def test_without_sending_nothing_is_written(bucket: str, aws: Aws) -> None:
     """A rehearsal before the question: the store is as it was."""
-    spec = spec_with(bucket)
-    plan = make_plan(
-        spec, [make_offer(provider="aws")], aws, backstop=Backstop(armed=True, what=""), cap_usd=Decimal(5)
-    )
-    launch.rehearse(spec, plan, aws, {}, NOW)
+    rehearsed(spec_with(bucket), aws)
 
     assert workdir.job_store(bucket, {})._bucket.folders() == []
+
+
+@pytest.mark.parametrize(("region", "said"), [("us-east-1", 0), ("eu-west-1", 1)])
+def test_uploads_that_are_billed_are_said(bucket: str, aws: Aws, region: str, said: int) -> None:
+    """Before anything is spent: they count against what is reserved for what leaves the cloud."""
+    aws.region = region
+    notes = rehearsed(spec_with(bucket), aws)
+
+    assert [note for note in notes if "counts against egress_gb, 0.5 GB" in note] == list(notes)
+    assert len(notes) == said
+
+
+def test_a_store_that_can_only_be_written_is_said(bucket: str, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was saved there is of no use to another machine."""
+    monkeypatch.setattr(aws, "more", {"post": {"url": "https://x/", "fields": {}}})
+
+    assert rehearsed(spec_with(bucket), aws) == ()
+    assert ["init aws --apply" in note for note in rehearsed(spec_with(bucket, resume=True), aws)] == [True]
 
 
 def test_the_working_folder_goes_by_way_of_the_store(bucket: str, aws: Aws, tmp_path: Path) -> None:
