@@ -85,7 +85,7 @@ def gcs(url: str) -> Place:
 
 
 @contextlib.contextmanager
-def azurite(folder: Path) -> Iterator[str]:
+def azurite(folder: Path, *more: str) -> Iterator[str]:
     """A server that speaks Azure Blob Storage; its address. Skips the test where there is none."""
     program = shutil.which("azurite-blob")
     if program is None:
@@ -93,10 +93,11 @@ def azurite(folder: Path) -> Iterator[str]:
     log = folder / "azurite.log"
     with log.open("wb") as output:
         options = ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck"]
-        server = subprocess.Popen([program, *options, "--disableTelemetry"], cwd=folder, stdout=output, stderr=output)
+        argv = [program, *options, "--disableTelemetry", *more]
+        server = subprocess.Popen(argv, cwd=folder, stdout=output, stderr=output)
     try:
         until = time.monotonic() + BOUND_S
-        while not (found := re.search(r"listens on (http://\S+)", log.read_text())):
+        while not (found := re.search(r"listens on (https?://\S+)", log.read_text())):
             assert server.poll() is None, log.read_text()
             assert time.monotonic() < until, "Azurite did not start"
             time.sleep(0.05)

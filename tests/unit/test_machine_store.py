@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 import random
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import machine_services
 import pytest
 import store_places
 from machine_services import BlobDoor, Gate, GateDoor, Metadata, MetadataDoor, serving
@@ -385,6 +389,57 @@ def test_a_form_writes_and_remembers(form: Lab, tmp_path: Path) -> None:
     assert read(form, tmp_path) == (100_003, {"same": b"same", "a": b"2"})
     with pytest.raises(NotImplementedError):
         Objects().get("a")
+
+
+@pytest.fixture
+def azurite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects]:
+    """A container in Azurite, which checks the token of a managed identity as Azure does, apart from who signed it."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=test")
+    named = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate))
+    options = ("--oauth", "basic", "--cert", str(certificate), "--key", str(key))
+    with ExitStack() as stack:
+        if shutil.which("azurite-blob"):
+            subprocess.run(["openssl", "req", "-x509", *kind, *named], check=True, capture_output=True)
+        url = stack.enter_context(store_places.azurite(tmp_path, *options))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setattr(machine_services, "TOKEN", azure_token())
+        monkeypatch.setattr(identity, "METADATA", stack.enter_context(serving(MetadataDoor, Metadata())))
+        monkeypatch.setattr(objects, "PART_BYTES", PART)
+        where = {"kind": "blob", "account": store_places.AZURITE_ACCOUNT, "container": "box", "prefix": "some/prefix"}
+        bucket = open_objects({**where, "endpoint": url})
+        stack.callback(bucket.web.close)
+        bucket.web.ask("PUT", "/box?restype=container")
+        yield bucket
+
+
+def azure_token() -> str:
+    """One that Microsoft Entra might have given out, with nobody's signature."""
+    tenant, now = "ab1f708d-50f6-404c-a006-d71b2ac7a606", int(time.time())
+    claims = {"aud": "https://storage.azure.com", "iss": f"https://sts.windows.net/{tenant}/", "tid": tenant}
+    parts = [{"typ": "JWT", "alg": "RS256"}, {**claims, "iat": now - 60, "nbf": now - 60, "exp": now + 3600}]
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join([*encoded, "c2lnbmF0dXJl"])
+
+
+def test_azures_emulator_takes_what_we_send(azurite: Objects, tmp_path: Path) -> None:
+    """Over TLS, with a token: a blob of several blocks, names of all kinds, what is there already, and what is not."""
+    source = tmp_path / "source"
+    source.write_bytes(noise(2 * PART + 7))
+    sent = azurite.send("big/épreuve a+b", source)
+    names = [name for name in map(objects.stored_name, NAMES) if "/" not in name]
+    for name in names:
+        azurite.put(f"names/{name}", name.encode())
+    azurite.claim("a/claim")
+    azurite.remove("nothing")
+
+    assert sent is not None
+    assert azurite.fetch("big/épreuve a+b", tmp_path / "back", sent["size"]) == sent["sha256"]
+    assert sorted(azurite.below("names")) == sorted(names)
+    with pytest.raises(FileExistsError):
+        azurite.claim("a/claim")
+    with pytest.raises(FileNotFoundError):
+        azurite.get("nothing")
 
 
 # The log
