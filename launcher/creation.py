@@ -136,8 +136,14 @@ class Creation:
         last = next((attempt for attempt in reversed(attempts) if attempt.reason != "STALE"), None)
         if last is not None and last.error_kind is None:
             made = sum(1 for attempt in attempts if attempt.create_called)
-            cancel = job.cancel_at is not None
-            if not goes_on(outcome=last.outcome, cancel=cancel, resume=resume, spot=last.spot, attempts=made):
+            if not goes_on(
+                outcome=last.outcome,
+                reason=last.reason,
+                cancel=job.cancel_at is not None,
+                resume=resume,
+                spot=last.spot,
+                attempts=made,
+            ):
                 return last.outcome or Outcome.LAUNCH_FAILED, last.reason or ""
         if job.cancel_at is not None:
             return Outcome.CANCELLED, "DOWN"

@@ -23,6 +23,7 @@ AGENT_TIMEOUT_S = 600.0
 MOST_ATTEMPTS = 20
 
 SHUTDOWN_SIGNAL = "SHUTDOWN_SIGNAL"
+EGRESS_RESERVE = "EGRESS_RESERVE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +125,20 @@ def _state(view: View) -> State:
     said = (view.beat or {}).get("state")
     if said in ("stopping", "ended") or view.machine == MachineState.STOPPING:
         return State.STOPPING
-    if view.state == State.BOOTING and said in ("running", "pulling"):
+    if view.state == State.BOOTING and said in ("running", "pulling", "fetching"):
         return State.RUNNING
     return view.state
 
 
-def goes_on(*, outcome: str | None, cancel: bool, resume: bool, spot: bool, attempts: int) -> bool:
+def goes_on(*, outcome: str | None, reason: str | None, cancel: bool, resume: bool, spot: bool, attempts: int) -> bool:
     """Whether a job whose attempt ended this way gets another machine, if it can resume and the cap still buys one.
 
     After a preemption; and after a spot machine that met its cap, whose deadline was computed from a ceiling: at the
-    prices that really held, a part of the cap is left.
+    prices that really held, a part of the cap is left. A training that has sent away all that it may would only do so
+    again.
     """
-    lives_on = outcome == Outcome.PREEMPTED or (outcome == Outcome.BUDGET_REACHED and spot)
+    met_cap = outcome == Outcome.BUDGET_REACHED and reason != EGRESS_RESERVE
+    lives_on = outcome == Outcome.PREEMPTED or (met_cap and spot)
     return lives_on and resume and not cancel and attempts < MOST_ATTEMPTS
 
 

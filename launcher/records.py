@@ -88,7 +88,7 @@ class Attempt:
     """When the machine was last seen, and `billed_s` read."""
     compute_usd: Decimal | None = None
     egress_usd: Decimal = Decimal(0)
-    """The reserve for what leaves the cloud: nobody counts what really does, so all of it counts as spent."""
+    """For what leaves the cloud: the whole reserve, until the machine's agent has told what really left."""
     confirmed: bool = False
     """The machine was seen gone, and the end of its billing is evidence, not an upper bound."""
     outcome: str | None = None

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.root
 
-MOST_S = 15.0
-"""From the container's end to the machine's power-off, on a computer that is busy with other machines."""
-
 
 def ran(view: dict[str, Any]) -> bool:
     """Whether the bill is above nothing and not above the cap."""
@@ -56,7 +53,6 @@ def test_a_job_that_finishes(lab: LabCommands, capsys: pytest.CaptureFixture[str
     assert "From the store s3://" in followed.err
     assert '"outcome": "finished"' in files["result.json"]
     assert lab.cloud.aws.left() == []
-    assert all_s - uploads_s < MOST_S
 
 
 def test_a_limit_is_kept_without_the_launching_computer(lab: LabCommands) -> None:

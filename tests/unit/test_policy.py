@@ -177,6 +177,15 @@ def test_past_its_hard_deadline_every_machine_is_destroyed(
     assert decision.outcome in set(Outcome)
 
 
+TAKEN: dict[str, Any] = {
+    "outcome": "preempted",
+    "reason": "PREEMPTED",
+    "cancel": False,
+    "resume": True,
+    "spot": True,
+}
+
+
 @pytest.mark.parametrize("outcome", sorted(Outcome))
 @pytest.mark.parametrize("cancel", [False, True])
 @pytest.mark.parametrize("resume", [False, True])
@@ -187,13 +196,20 @@ def test_only_what_was_taken_or_has_money_left_goes_on(
     """Every other ending is the end of the job. A spot machine's deadline was computed from its ceiling."""
     expected = (outcome == "preempted" or (outcome == "budget_reached" and spot)) and resume and not cancel
 
-    assert expected == goes_on(outcome=outcome, cancel=cancel, resume=resume, spot=spot, attempts=1)
+    assert expected == goes_on(outcome=outcome, reason="CAP", cancel=cancel, resume=resume, spot=spot, attempts=1)
+
+
+def test_a_training_that_sends_too_much_does_not_go_on() -> None:
+    """It would do so again, until nothing of the cap is left."""
+    assert not goes_on(
+        outcome="budget_reached", reason="EGRESS_RESERVE", cancel=False, resume=True, spot=True, attempts=1
+    )
 
 
 def test_a_job_that_is_always_preempted_ends_some_day() -> None:
     """Every loop is bounded."""
-    assert goes_on(outcome="preempted", cancel=False, resume=True, spot=True, attempts=MOST_ATTEMPTS - 1)
-    assert not goes_on(outcome="preempted", cancel=False, resume=True, spot=True, attempts=MOST_ATTEMPTS)
+    assert goes_on(**TAKEN, attempts=MOST_ATTEMPTS - 1)
+    assert not goes_on(**TAKEN, attempts=MOST_ATTEMPTS)
 
 
 R1A, R1B, R2A = make_offer("r1", "a"), make_offer("r1", "b"), make_offer("r2", "a")
