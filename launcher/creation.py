@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 CREATE_PATIENCE_S = 120.0
 
 
+# Made at import: the first use of a type by two threads at once crashes msgspec (0.22).
+_OFFERS = msgspec.json.Decoder(list[Offer])
+
+
+def offers_of(job: Job) -> list[Offer]:
+    """The offers of the plan, in the order in which they are tried."""
+    return _OFFERS.decode(job.offers)
+
+
 class Creation:
     """Brings a job from one attempt to the next, and a planned attempt to a machine."""
 
@@ -71,7 +80,7 @@ class Creation:
         made = [attempt for attempt in attempts if attempt.create_called]
         spent_usd = sum((attempt.cost_usd(now) for attempt in attempts), Decimal(0))
         ending = self._ending(job, attempts, resume=spec.resume)
-        offers = [] if ending else offers_left(msgspec.json.decode(job.offers, type=list[Offer]), attempts)
+        offers = [] if ending else offers_left(offers_of(job), attempts)
         if not offers:
             self._close(job, ending or _no_offer(attempts), spent_usd, now)
             return None

@@ -177,6 +177,10 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+# Made at import: the first use of a type by two threads at once crashes msgspec (0.22).
+_SPEC = msgspec.json.Decoder(JobSpec)
+
+
 def spec_to_json(spec: JobSpec) -> str:
     """The job as one JSON document, for the journal; money as text, so that no digit is lost."""
     return msgspec.json.encode(spec).decode()
@@ -184,4 +188,4 @@ def spec_to_json(spec: JobSpec) -> str:
 
 def spec_from_json(document: str) -> JobSpec:
     """The job from `spec_to_json`'s document. Raises msgspec.ValidationError if it is none."""
-    return msgspec.json.decode(document, type=JobSpec)
+    return _SPEC.decode(document)

@@ -60,6 +60,15 @@ class _Cached(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
 
 
+# Made at import: the first use of a type by two threads at once crashes msgspec (0.22). It knows Row, too.
+_CACHED = msgspec.json.Decoder(_Cached)
+
+
+def read_cached(content: bytes) -> _Cached:
+    """What a file of the cache holds. Raises msgspec.MsgspecError when it is none."""
+    return _CACHED.decode(content)
+
+
 class CachedLoader:
     """A loader that asks at most once in `max_age_s` seconds, and keeps the answer in a file of `folder`.
 
@@ -86,7 +95,7 @@ class CachedLoader:
     def _read(self, path: Path) -> list[Row] | None:
         """The rows of the file, or None where it must not be used."""
         try:
-            cached = msgspec.json.decode(path.read_bytes(), type=_Cached)
+            cached = read_cached(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError) as error:
