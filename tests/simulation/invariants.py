@@ -268,7 +268,7 @@ class Invariants:
         agent = machine.agent
         early_s = max(-launched.skew_s, 0.0)
         soft_s = self.made_s(attempt) + attempt.soft_after_s - early_s
-        if agent is None and ended_s >= soft_s:  # made late, by the replay of a call whose fate was unknown
+        if agent is None and ended_s >= soft_s - DUST_S:  # made late, by the replay of a call whose fate was unknown
             return
         self._require(agent is not None, f"{machine.id} was ended before its agent was up")
         assert agent is not None
