@@ -33,7 +33,7 @@ demo: $(VENV)/installed ## Train a small language model here, under a cap, and s
 	    gpulaunch up --provider local --yes
 
 # The decisions and the loop that carries them out: every branch of them is taken by a unit test.
-COVERED := launcher/budget.py,launcher/policy.py,launcher/ledger.py,launcher/plan.py,launcher/guard.py,launcher/creation.py
+COVERED := launcher/budget.py,launcher/policy.py,launcher/ledger.py,launcher/plan.py,launcher/guard.py,launcher/creation.py,launcher/agent_word.py
 
 # Commands, trainings and machines mostly wait, so more of them than there are cores are tested at a time.
 test: $(VENV)/installed-dev $(VENV)/installed-examples ## Run every test; the unit tests cover every branch of the decisions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import msgspec
 from launcher import launch
 from launcher.core.clock import rfc3339
 from launcher.core.errors import GpulaunchError
+from launcher.guard_log import say
 from launcher.job import spec_from_json
 from launcher.ledger import latest_end
 from launcher.outcome import Outcome, State
@@ -221,7 +221,7 @@ class Creation:
         patient = self._patience.troubled_s(attempt.token) < CREATE_PATIENCE_S
         if not known or (error.retry and patient and job.cancel_at is None):
             self._patience.tried(attempt.token, failed=True)
-            print(f"{attempt.token}: {error}", file=sys.stderr, flush=True)
+            say(attempt.token, error)
             kind = "trouble" if attempt.trouble != str(error) else ""
             self._writer.save(
                 replace(attempt, trouble=str(error)),

@@ -7,19 +7,19 @@ replaced by one that goes on from the journal. Nothing is written down as gone t
 from __future__ import annotations
 
 import contextlib
-import sys
 import traceback
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from threading import Event as Flag
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launcher import launch
-from launcher.agent import heartbeat
+from launcher.agent_word import AgentWord, NoStores
 from launcher.core.errors import JournalDamaged, StateError
 from launcher.core.money import CENT, per_second
 from launcher.creation import Creation
+from launcher.guard_log import say
 from launcher.journal import ReplacedError, Writer
 from launcher.ledger import latest_end
 from launcher.listener import Listener
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from launcher.agent_word import Stores
     from launcher.core.clock import Clock
     from launcher.records import Attempt, Job
     from providers.base import Machine, Provider
@@ -40,17 +41,12 @@ if TYPE_CHECKING:
 SAVE_BEAT_S = 5.0
 # An unconfirmed delete is repeated before waiting for it has cost this much.
 DELETE_AGAIN_USD = Decimal("0.001")
-# A console that cannot be read is tried again this long after its machine was seen gone: nothing is billed any more.
-LAST_WORD_S = 600.0
 # An attempt known this well is confirmed: a job is then known to the cent, however many attempts it had.
 CONFIRMED_USD = CENT / (2 * MOST_ATTEMPTS)
 # As the clouds bill what leaves them.
 BYTES_PER_GB = 10**9
 # What is stuck this long is told to people.
 ALARM_S = 600.0
-# A gap in the readings of a console, beyond which silence before the gap proves nothing: the laptop slept, or the
-# cloud's API was down.
-GAP_S = 60.0
 
 
 class Guard:
@@ -64,7 +60,7 @@ class Guard:
         *,
         launcher_alive: Callable[[str], bool],
         listener: Listener | None = None,
-        result_of: Callable[[Job, Attempt], dict[str, Any] | None] = lambda *_: None,
+        stores: Stores | None = None,
         wake: Flag | None = None,
     ) -> None:
         self._writer = writer
@@ -73,7 +69,7 @@ class Guard:
         self._clock = clock
         self._patience = Patience(clock, provider.poll_s)
         self._listener = listener or Listener()
-        self._result_of = result_of
+        self._word = AgentWord(provider, clock, self._patience, stores or NoStores())
         self._creation = Creation(writer, provider, clock, self._patience, launcher_alive, self._listener)
         self._wake = wake or Flag()
         self._stopped = False
@@ -92,7 +88,7 @@ class Guard:
             except JournalDamaged:
                 raise
             except StateError as error:  # a full disk: what can be done without writing was done; again, soon
-                _say("journal", error)
+                say("journal", error)
                 wait_s = self._provider.poll_s
                 with contextlib.suppress(StateError):  # it cannot even be read
                     wait_s = self._next_look_s()
@@ -128,7 +124,7 @@ class Guard:
         except (ReplacedError, JournalDamaged):
             raise
         except StateError as error:
-            _say(job.name, error)
+            say(job.name, error)
         except Exception as error:  # noqa: BLE001 - a bug met with one job must not stop the others; it is told
             traceback.print_exc()
             with contextlib.suppress(StateError):
@@ -152,7 +148,7 @@ class Guard:
         try:
             return {machine.id: machine for machine in self._provider.list(owner)}
         except Exception as error:  # noqa: BLE001 - a bug met while listing must not stop the watch either; it is told
-            _say("list", error)
+            say("list", error)
             return {}
 
     # Watching
@@ -172,16 +168,16 @@ class Guard:
         now = self._clock.now()
         attempt = before
         if gone:
-            attempt = _closed(self._read_last_word(job, before), evidence, now)
+            attempt = _closed(self._word.last(job, before), evidence, now)
         elif machine is not None:
             attempt = _observed(before, machine, now)
         if not gone and attempt.age_s(now) < attempt.hard_after_s:  # what is due is ended first; its console can wait
-            attempt = self._read_heartbeat(attempt, force=False)
+            attempt = self._word.newest(job, attempt)
         attempt = replace(attempt, trouble=trouble)
         seen_gpu = machine or evidence
         if seen_gpu is not None and seen_gpu.gpu is not None:
             attempt = replace(attempt, beat={**(attempt.beat or {}), "gpu": seen_gpu.gpu})
-        if gone and self._awaits_last_word(attempt):
+        if gone and self._word.awaits_last(attempt):
             return
         decision = decide(self._view(job, attempt, machine or evidence, gone=gone))
         if decision.action == "gone":
@@ -209,41 +205,6 @@ class Guard:
             outcome=attempt.outcome,
             reason=attempt.reason,
         )
-
-    def _read_heartbeat(self, attempt: Attempt, *, force: bool) -> Attempt:
-        """The attempt with the newest heartbeat. Silence counts only over time in which the console could be read."""
-        waiting = self._patience.of(attempt.token)
-        now_s = self._clock.monotonic()
-        since_s = None if waiting.beat_read_at is None else now_s - waiting.beat_read_at
-        if not force and since_s is not None and since_s < self._provider.heartbeat_s:
-            return attempt
-        try:
-            found = heartbeat.latest(self._provider.heartbeat(str(attempt.machine_id)))
-        except Exception as error:  # noqa: BLE001 - whatever stands on a console, the deadline below must still be met
-            _say(attempt.token, error)
-            if force and waiting.last_word_tried_at is None:
-                waiting.last_word_tried_at = now_s
-            return attempt
-        waiting.last_word_tried_at = None
-        news = found is not None and found[0] > attempt.beat_seq
-        if news or since_s is None or since_s > self._provider.heartbeat_s + GAP_S:
-            waiting.silent_since = now_s
-        waiting.beat_read_at = now_s
-        return replace(attempt, beat_seq=found[0], beat=found[1]) if found is not None and news else attempt
-
-    def _read_last_word(self, job: Job, attempt: Attempt) -> Attempt:
-        """The attempt with what its agent said last: on the console, else in the result that it left in the store."""
-        attempt = self._read_heartbeat(attempt, force=True)
-        if "outcome" in (attempt.beat or {}):
-            return attempt
-        result = self._result_of(job, attempt)
-        return replace(attempt, beat={**(attempt.beat or {}), **result, "state": "ended"}) if result else attempt
-
-    def _awaits_last_word(self, attempt: Attempt) -> bool:
-        """Whether how the training ended may still be read from the console of a machine that is gone."""
-        tried_at = self._patience.of(attempt.token).last_word_tried_at
-        told = "outcome" in (attempt.beat or {})
-        return tried_at is not None and not told and self._clock.monotonic() - tried_at < LAST_WORD_S
 
     def _keep(self, before: Attempt, after: Attempt) -> None:
         """Write down what has changed."""
@@ -385,8 +346,3 @@ def _counted_egress_usd(attempt: Attempt) -> Decimal | None:
     if beat.get("state") != "ended" or not isinstance(counted, int):
         return None
     return Decimal(counted) / BYTES_PER_GB * launch.thaw(attempt).offer.egress_usd_per_gb
-
-
-def _say(subject: str, error: Exception) -> None:
-    """Into the guard's own log."""
-    print(f"{subject}: {error}", file=sys.stderr, flush=True)

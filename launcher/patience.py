@@ -20,6 +20,8 @@ class Waiting:
     next_try_at: float = 0.0
     troubled_since: float | None = None
     beat_read_at: float | None = None
+    heard_at: float | None = None
+    """When the agent was heard last, wherever; at first, when it was listened to first."""
     silent_since: float | None = None
     saved_at: float = 0.0
     last_word_tried_at: float | None = None

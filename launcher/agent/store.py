@@ -2,6 +2,7 @@
 
     <store>/<job>/checkpoints/…          complete sets, see checkpoints.py
     <store>/<job>/<attempt>/output.log   and output.log.1; in a bucket in chunks, see log_chunks.py
+    <store>/<job>/<attempt>/heartbeat    in a bucket: the console's newest line, with the log
     <store>/<job>/<attempt>/result.json  last
 
 All of it happens in threads: a store may hang, and the deadlines must hold meanwhile.
@@ -67,7 +68,7 @@ class Store:
             self.thread = self._start(checkpoints=self._periodic)
         if self.chunks and age_s >= self.next_log_s and not (self.log_thread and self.log_thread.is_alive()):
             self.next_log_s = age_s + LOG_S
-            self.log_thread = self._start(log=lambda: self._send_log(last=False))
+            self.log_thread = self._start(beat=self._send_beat, log=lambda: self._send_log(last=False))
 
     @property
     def sent(self) -> int:
@@ -128,6 +129,12 @@ class Store:
                 self._send(name)
         elif not self.egress.refused(1 << 22, periodic=True):
             self.chunks.send(last)
+
+    def _send_beat(self) -> None:
+        assert self.place is not None
+        lines = (self.folder / "console.log").read_bytes().split(b"\n")[-2:]
+        if self.chunks and not self.egress.refused(len(lines[0]), periodic=True):
+            self.chunks.objects.put(f"{self.root}/heartbeat", lines[0])
 
     def _send(self, name: str) -> None:
         assert self.place is not None

@@ -19,8 +19,8 @@ from launcher.config import load_config
 from launcher.core import locks
 from launcher.core.errors import Exit, GpulaunchError
 from launcher.guard import Guard
+from launcher.job_stores import JobStores
 from launcher.journal import ReplacedError
-from launcher.last_word import result_of
 from launcher.listener import Listener
 from launcher.notify import Notifier
 from providers import registry
@@ -80,7 +80,7 @@ def _watch(state: Context, account: str) -> int:
                 state.clock,
                 launcher_alive=lambda job: locks.is_held(guard_process.launch_lock(state.home, job)),
                 listener=listener,
-                result_of=result_of,
+                stores=JobStores(),
                 wake=signals.stop,
             )
             if not signals.stop.is_set():

@@ -5,6 +5,7 @@
     <store>/<job>/<attempt>/output.log.1           the log's older part, where it was rotated
     <store>/<job>/<attempt>/output.log
     <store>/<job>/<attempt>/log/<n>                in a bucket: the log in chunks, while it grows
+    <store>/<job>/<attempt>/heartbeat              in a bucket: the newest line of the machine's console
     <store>/<job>/<attempt>/result.json            how that machine ended, written last
     <store>/archives/<sha256>.tar.gz               working folders, by their content
     <store>/agents/<sha256>                        the part of the agent that a machine fetches, by its content
@@ -107,6 +108,13 @@ class Store:
                 raise StoreDamaged(f"{path} in {self.address} is no JSON.", str(error)) from error
             return result if isinstance(result, dict) else None
         return None
+
+    def heartbeat(self, job: str, attempt: int) -> bytes:
+        """The newest heartbeat of a machine; empty before it has sent one."""
+        try:
+            return self._bucket.get(f"{job}/{attempt}/heartbeat")
+        except ObjectNotFound:
+            return b""
 
     def log(self, job: str, attempt: int | None = None) -> Iterator[bytes] | None:
         """What the training printed on a machine, by default the newest, part by part; None before it was sent."""

@@ -249,6 +249,27 @@ class Heard(Listener):
         self.alarms.append((attempt.trouble, for_s))
 
 
+class ScriptedStores:
+    """What machines have left in their stores, by their tokens."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, dict[str, Any]] = {}
+        self.beats: dict[str, bytes] = {}
+        self.asked = 0
+        """How often for a heartbeat."""
+
+    def result(self, job: Job, attempt: Attempt) -> dict[str, Any] | None:
+        """How that machine ended."""
+        del job
+        return self.results.get(attempt.token)
+
+    def beat(self, job: Job, attempt: Attempt) -> bytes:
+        """Its newest heartbeat."""
+        del job
+        self.asked += 1
+        return self.beats.get(attempt.token, b"")
+
+
 class Bench:
     """One journal, one scripted cloud, and guards that come and go."""
 
@@ -257,8 +278,7 @@ class Bench:
         self.clock = VirtualClock()
         self.provider = ScriptedProvider(self.clock, **script)
         self.launcher_lives = True
-        self.results: dict[str, dict[str, Any]] = {}
-        """What machines have left in their store, by their tokens."""
+        self.stores = ScriptedStores()
         self.heard = Heard()
         self.open()
 
@@ -273,7 +293,7 @@ class Bench:
             self.clock,
             launcher_alive=lambda job: self.launcher_lives,
             listener=self.heard,
-            result_of=lambda job, attempt: self.results.get(attempt.token),
+            stores=self.stores,
         )
         return self.guard
 

@@ -6,15 +6,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import store_places
-from makers import make_attempt, make_job, make_offer, make_spec
+from makers import make_job, make_offer, make_spec
 from scripted import Bench
 
-from launcher import last_word
-from launcher.store.store import open_store
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 ENDED = {"state": "ended", "outcome": "finished", "reason": "EXIT_0", "exit_code": 0}
@@ -66,7 +61,7 @@ def test_what_nobody_counted_to_its_end_is_the_whole_reserve(bench: Bench, beat:
 
 def test_a_silent_console_is_made_up_for_by_the_store(bench: Bench) -> None:
     """The result that the agent has left there tells the outcome, the exit code and what left the machine."""
-    bench.results["j-tiny-1"] = {"outcome": "failed", "reason": "EXIT_3", "exit_code": 3, "egress_bytes": 0}
+    bench.stores.results["j-tiny-1"] = {"outcome": "failed", "reason": "EXIT_3", "exit_code": 3, "egress_bytes": 0}
     lived(bench, {"state": "running"})
 
     assert (bench.job.outcome, bench.job.reason, bench.job.exit_code) == ("failed", "EXIT_3", 3)
@@ -75,41 +70,7 @@ def test_a_silent_console_is_made_up_for_by_the_store(bench: Bench) -> None:
 
 def test_the_console_has_the_first_word(bench: Bench) -> None:
     """What was said there is not asked for again."""
-    bench.results["j-tiny-1"] = {"outcome": "failed", "reason": "EXIT_3"}
+    bench.stores.results["j-tiny-1"] = {"outcome": "failed", "reason": "EXIT_3"}
     lived(bench, ENDED)
 
     assert (bench.job.outcome, bench.job.reason) == ("finished", "EXIT_0")
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A store with the result of the first machine of job j-tiny."""
-    with store_places.moto() as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-        address = f"s3://{store_places.make_bucket(server)}/runs"
-        open_store(address)._bucket.put("j-tiny/1/result.json", b'{"outcome": "finished"}')
-        yield address
-
-
-def asked(store: str | None, provider: str = "aws", number: int = 1) -> dict[str, Any] | None:
-    """What is found of the end of a machine."""
-    return last_word.result_of(make_job(spec=make_spec(store=store)), make_attempt(number, provider=provider))
-
-
-def test_the_result_of_a_rented_machine_is_read(bucket: str) -> None:
-    """Nothing is known of one that left none, of a job without a store, or of this computer, whose files lie here."""
-    assert asked(bucket) == {"outcome": "finished"}
-    assert (asked(bucket, number=2), asked("none"), asked(None), asked(bucket, provider="local")) == (None,) * 4
-
-
-def test_a_store_that_cannot_be_asked_says_nothing(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The guard's log has why."""
-    assert asked("s3://no-such-bucket/x") is None
-    assert "does not exist" in capsys.readouterr().err
-
-
-def test_a_store_that_hangs_is_not_waited_for(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other machines are."""
-    monkeypatch.setattr(last_word, "LIMIT_S", 0.0)
-
-    assert asked(bucket) is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from scripted import DEATH_S, Bench
 
+from launcher.agent import heartbeat
 from launcher.core.clock import AnchoredClock
 from launcher.guard import Guard
 from launcher.outcome import State
@@ -94,6 +95,74 @@ def test_a_console_that_cannot_be_read_is_not_silence(bench: Bench, error: Excep
 
     bench.run()
     assert "budget_reached" == bench.job.outcome
+
+
+def in_store(bench: Bench, seq: int, **beat: Any) -> None:
+    """The machine's agent reaches its store."""
+    bench.stores.beats[bench.attempt.token] = heartbeat.encode(seq, {"state": "running", **beat}).encode()
+
+
+def test_an_agent_that_is_heard_in_its_store_is_not_lost(bench: Bench) -> None:
+    """The console can be read and stays silent for an hour: the training goes on, and what it tells is known."""
+    bench.started().silent = True
+    for minute in range(60):
+        in_store(bench, 1000 + minute, metrics={"step": minute})
+        bench.tick(6)
+
+    assert (State.RUNNING, {"step": 59}) == (bench.attempt.state, (bench.attempt.beat or {})["metrics"])
+
+
+def test_an_agent_that_falls_silent_in_both_places_is_given_up(bench: Bench) -> None:
+    """What the store has is old by then."""
+    bench.started().silent = True
+    in_store(bench, 1000)
+    bench.tick(30)
+    since = bench.clock.monotonic()
+    while bench.attempt.state == State.RUNNING:
+        bench.tick()
+
+    assert ("agent_lost", "NO_HEARTBEAT") == (bench.attempt.outcome, bench.attempt.reason)
+    assert bench.clock.monotonic() - since < AGENT_TIMEOUT_S
+
+
+def test_a_machine_that_boots_without_a_console_is_heard_in_its_store(bench: Bench) -> None:
+    """It runs, and is not given up when a boot has had its time."""
+    bench.provider.after = lambda call, subject: setattr(bench.box, "beat", None) if call == "create" else None
+    bench.add()
+    bench.tick(2)
+    in_store(bench, 1)
+    bench.tick(20)
+
+    assert State.RUNNING == bench.attempt.state
+
+
+def test_a_console_that_cannot_be_read_is_made_up_for_by_the_store(bench: Bench) -> None:
+    """Without the right to read it, `status` still tells how the training is."""
+    bench.started()
+    bench.provider.before = failing(AuthError("Not allowed."), "heartbeat")
+    in_store(bench, 1000, metrics={"step": 7})
+    bench.tick(20)
+
+    assert {"step": 7} == (bench.attempt.beat or {})["metrics"]
+
+
+def test_a_store_is_not_asked_while_the_console_speaks(bench: Bench) -> None:
+    """Each question is a call that somebody pays for."""
+    bench.started()
+    bench.tick(100)
+
+    assert (State.RUNNING, 0) == (bench.attempt.state, bench.stores.asked)
+
+
+def test_a_store_that_fails_keeps_no_due_machine_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a bug there: what is cancelled is ended."""
+    bench.started().silent = True
+    monkeypatch.setattr(bench.stores, "beat", lambda job, attempt: 1 / 0)
+    bench.tick(20)
+    cancel(bench)
+    bench.run()
+
+    assert "cancelled" == bench.job.outcome
 
 
 def test_a_suspended_laptop_is_not_silence(bench: Bench) -> None:

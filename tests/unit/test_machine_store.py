@@ -524,6 +524,22 @@ def test_a_run_leaves_checkpoints_log_and_result(lab: Lab, tmp_path: Path) -> No
     assert store.sent > 0
 
 
+def test_the_newest_heartbeat_lies_in_the_store(lab: Lab, tmp_path: Path) -> None:
+    """With the log, while the training runs; a machine that has sent none is told from one that has."""
+    machine = tmp_path / "machine"
+    machine.mkdir()
+    (machine / "console.log").write_bytes(b"GPULAUNCH1 1 a {}\nGPULAUNCH1 2 b {}\n")
+    notes: dict[str, str] = {}
+    store = Store(orders_of(lab, tmp_path, checkpoints=None), machine, notes, Egress(None, machine))
+    before = lab.reader().heartbeat("j-1", 1)
+    store.tick(0.0)
+    assert store.log_thread is not None
+    store.log_thread.join()
+
+    assert (before, notes) == (b"", {})
+    assert lab.reader().heartbeat("j-1", 1) == b"GPULAUNCH1 2 b {}"
+
+
 def test_an_upload_that_the_reserve_has_no_room_for_is_not_made(lab: Lab, tmp_path: Path) -> None:
     """Where the store is not free: a periodic one leaves room for the last one; the last one takes what is left."""
     machine = tmp_path / "machine"
