@@ -63,6 +63,7 @@ class AgentWord:
     def newest(self, job: Job, attempt: Attempt, *, force: bool = False) -> Attempt:
         """The attempt with the newest heartbeat; `force`: with the console's, read now, for a last word."""
         waiting, now_s = self._patience.of(attempt.token), self._clock.monotonic()
+        attempt = _with_news(attempt, waiting.beat)
         since_s = None if waiting.beat_read_at is None else now_s - waiting.beat_read_at
         if not force and since_s is not None and since_s < self._provider.heartbeat_s:
             return attempt
@@ -70,11 +71,11 @@ class AgentWord:
         if console is None and force:
             waiting.last_word_tried_at = waiting.last_word_tried_at or now_s
             return attempt
-        told = attempt if console is None else _with_news(attempt, console)
+        told = attempt if console is None else _with_news(attempt, heartbeat.latest(console))
         if told is attempt and not force:
             told = self._in_store(job, attempt, waiting, now_s)
         if told is not attempt:
-            waiting.heard_at = now_s
+            waiting.heard_at, waiting.beat = now_s, (told.beat_seq, told.beat or {})
         if console is None:
             return told
         if told is not attempt or since_s is None or since_s > self._provider.heartbeat_s + GAP_S:
@@ -102,7 +103,7 @@ class AgentWord:
         if now_s - waiting.heard_at < ASK_STORE_S:
             return attempt
         stored = self._read(attempt, lambda: self._stores.beat(job, attempt))
-        return attempt if stored is None else _with_news(attempt, stored)
+        return attempt if stored is None else _with_news(attempt, heartbeat.latest(stored))
 
     def _read(self, attempt: Attempt, source: Callable[[], bytes]) -> bytes | None:
         """What is there; None where it cannot be read."""
@@ -113,7 +114,6 @@ class AgentWord:
             return None
 
 
-def _with_news(attempt: Attempt, lines: bytes) -> Attempt:
-    """The attempt with the newest heartbeat among these lines, if that is newer; else that very attempt."""
-    found = heartbeat.latest(lines)
+def _with_news(attempt: Attempt, found: tuple[int, dict[str, Any]] | None) -> Attempt:
+    """The attempt with this heartbeat, if it is newer; else that very attempt."""
     return replace(attempt, beat_seq=found[0], beat=found[1]) if found and found[0] > attempt.beat_seq else attempt

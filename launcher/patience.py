@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from launcher.core.clock import Clock
@@ -19,6 +19,8 @@ class Waiting:
     tries: int = 0
     next_try_at: float = 0.0
     troubled_since: float | None = None
+    beat: tuple[int, dict[str, Any]] | None = None
+    """The newest heartbeat: the journal has it too, unless its disk was full."""
     beat_read_at: float | None = None
     heard_at: float | None = None
     """When the agent was heard last, wherever; at first, when it was listened to first."""

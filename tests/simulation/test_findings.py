@@ -78,6 +78,20 @@ def test_a_console_that_stays_dark_does_not_hold_up_the_end_for_ever() -> None:
     assert outcome(world) == ("agent_lost", "ended by itself")
 
 
+def test_what_was_heard_while_nothing_could_be_written_down_is_not_forgotten() -> None:
+    """The disk was full when the training finished, and the console went dark before there was room again."""
+    world = make_world()
+    world.pass_until(world.now_s + 300)
+    world.fill_disk(full=True)
+    world.pass_until(world.now_s + 1500)
+    world.outage(50_000, "console")
+    world.pass_until(world.now_s + 2000)
+    world.fill_disk(full=False)
+    finish(world)
+
+    assert outcome(world) == ("finished", "EXIT_0")
+
+
 def test_a_machine_that_lived_and_went_unseen_is_paid_for_and_heard() -> None:
     """The guard died in the create call, and came back when the machine was gone: its replay finds the evidence."""
     world = make_world()
