@@ -23,7 +23,7 @@ from launcher.guard_log import say
 from launcher.journal import ReplacedError, Writer
 from launcher.ledger import latest_end
 from launcher.listener import Listener
-from launcher.outcome import State
+from launcher.outcome import Outcome, State
 from launcher.patience import Patience
 from launcher.policy import MOST_ATTEMPTS, Decision, View, decide
 from providers.base import MachineNotFound, ProviderError
@@ -180,6 +180,7 @@ class Guard:
         if gone and self._word.awaits_last(attempt):
             return
         decision = decide(self._view(job, attempt, machine or evidence, gone=gone))
+        attempt = _as_launch(attempt, machine or evidence, decision)
         if decision.action == "gone":
             self._record_gone(job, attempt, decision)
         elif decision.action == "destroy":
@@ -199,6 +200,7 @@ class Guard:
             machine=machine.state if machine is not None else None,
             gone=gone,
             state_reason=machine.state_reason if machine is not None else None,
+            never_ran=machine.never_ran.code if machine is not None and machine.never_ran is not None else None,
             beat=attempt.beat,
             silent_s=self._patience.of(attempt.token).silent_s,
             boot_timeout_s=self._provider.boot_timeout_s,
@@ -272,9 +274,12 @@ class Guard:
     def _record_gone(self, job: Job, closed: Attempt, decision: Decision) -> None:
         """Seen gone: write the attempt down with its outcome, and go on to the next one, or close the job."""
         now = self._clock.now()
-        closed = replace(closed, state=State.GONE, outcome=decision.outcome, reason=decision.reason, trouble=None)
+        trouble = closed.trouble if closed.error_kind else None  # a failed launch says why; all other is over
+        closed = replace(closed, state=State.GONE, outcome=decision.outcome, reason=decision.reason, trouble=trouble)
         ended = replace(job, state=State.WAITING, exit_code=(closed.beat or {}).get("exit_code"))
         facts = {"outcome": closed.outcome, "reason": closed.reason, "confirmed": closed.confirmed}
+        if trouble is not None:
+            facts["error"] = trouble
         self._writer.save(closed, now=now, kind="gone", job=ended, facts=facts)
         self._patience.forget(closed.token)
         self._creation.next_attempt(ended, self._journal.attempts(job.id))
@@ -299,6 +304,14 @@ def _observed(attempt: Attempt, machine: Machine, now: datetime) -> Attempt:
         billed_s=machine.billed_s,
         observed_at=now,
     )
+
+
+def _as_launch(attempt: Attempt, seen: Machine | None, decision: Decision) -> Attempt:
+    """The attempt as a launch that failed, where its machine ended before it ran: the next offer is tried then."""
+    failure = seen.never_ran if seen is not None else None
+    if failure is None or decision.outcome != Outcome.LAUNCH_FAILED:
+        return attempt
+    return replace(attempt, error_kind=failure.error, error_scope=failure.next_scope, trouble=failure.what)
 
 
 def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attempt:

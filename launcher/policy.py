@@ -40,6 +40,8 @@ class View:
     gone: bool = False
     """The cloud said `not found` this time."""
     state_reason: str | None = None
+    never_ran: str | None = None
+    """The cloud's code for why the machine ended before it ran."""
     beat: dict[str, Any] | None = None
     silent_s: float = 0.0
     """How long the console could be read and held no new heartbeat."""
@@ -73,6 +75,8 @@ def _ended_by_itself(view: View) -> tuple[str, str]:
     """Why a machine is gone, or useless, that nobody here ordered destroyed."""
     if view.age_s >= view.hard_after_s:
         return view.limit_outcome, "HARD_DEADLINE"
+    if view.never_ran is not None and "state" not in (view.beat or {}):
+        return Outcome.LAUNCH_FAILED, view.never_ran
     if (view.beat or {}).get("reason") == SHUTDOWN_SIGNAL:
         return Outcome.PREEMPTED, SHUTDOWN_SIGNAL
     if view.state_reason == "PREEMPTED":

@@ -199,7 +199,8 @@ def describe(event: Event) -> str:
     if event.kind == "deleting":
         return f"destroying the machine: {data['outcome']} {data['reason'] or ''}".rstrip()
     if event.kind == "gone":
-        return "seen gone: the machine and all that was made for it"
+        why = f"it never ran: {data['error']} " if data.get("error") else ""
+        return f"{why}seen gone: the machine and all that was made for it"
     if event.kind in ("trouble", "not_created"):
         return data.get("error") or ""
     if event.kind == "guard_error":

@@ -16,6 +16,7 @@ from providers.base import (
     Machine,
     MachineNotFound,
     MachineState,
+    NeverRan,
 )
 from providers.simulated.bill import Lines, bill
 from providers.simulated.faults import Call, Delayed, Duplicated, Fault, Faults, HangingDelete, Stale, StuckTeardown
@@ -23,11 +24,17 @@ from providers.simulated.history import paid_usd
 from providers.simulated.machine import SimMachine
 from providers.simulated.script import Script
 from providers.simulated.shapes import Shape
-from providers.simulated.world import World
+from providers.simulated.world import NO_CAPACITY, World
 
 T = TypeVar("T")
 _KEPT_CALLS = 10_000
 _CONSOLE_BYTES = 65_536
+_NEVER_RAN = NeverRan(
+    what="There was not enough capacity to start the machine.",
+    error=CapacityError.__name__,
+    code=NO_CAPACITY,
+    next_scope="zone",
+)
 
 
 class Existing(NamedTuple):
@@ -317,6 +324,7 @@ class SimulatedCloud(World):
             deadline_at=None if machine.deadline_s is None else self.at(machine.deadline_s),
             tags=machine.intent.tags,
             state_reason=machine.state_reason,
+            never_ran=_NEVER_RAN if machine.state_reason == NO_CAPACITY else None,
         )
         machine.described = (key, shown)
         return shown

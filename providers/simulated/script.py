@@ -14,6 +14,8 @@ class Script:
 
     boots: bool = True
     """False: the machine runs and bills, and its agent never starts."""
+    runs: bool = True
+    """False: it ends while it starts, for want of capacity: the cloud says so only after it has accepted it."""
     finishes_after_s: float | None = 3600.0
     """When the training ends by itself; None: it hangs, or never ends."""
     exit_code: int = 0

@@ -24,6 +24,7 @@ from providers.simulated.market import SpotMarket
 from providers.simulated.shapes import NOTHING, Shape, Span
 
 _DEFAULT_GRACE_S = 60.0
+NO_CAPACITY = "InsufficientCapacity"
 # How far a spot price is looked ahead of a machine at a time.
 _MARKET_AHEAD_S = 86_400.0
 
@@ -151,9 +152,13 @@ class World:
     def _run(self, machine: SimMachine, at_s: float) -> None:
         if machine.state is not MachineState.PENDING:
             return
+        script = machine.script
+        if not script.runs:
+            self._injected["NeverRuns"] += 1
+            self._begin_end(machine, at_s, leaves=NOTHING, reason=NO_CAPACITY)
+            return
         machine.running_s = at_s
         machine.move(at_s, MachineState.RUNNING)
-        script = machine.script
         if machine.run_limit_s is not None:
             machine.deadline_s = at_s + machine.run_limit_s
             self._set_timer(machine, at_s)

@@ -235,6 +235,10 @@ class AwsCloud:
         """The cloud takes a spot machine back."""
         self._end(instance, "Server.SpotInstanceTermination", "Spot instance termination", tells_when=True)
 
+    def fail_to_start(self, instance: str, code: str) -> None:
+        """It was accepted, and ends before it runs."""
+        self._end(instance, code, code, tells_when=False)
+
     def _end(self, instance: str, code: str, why: str, *, tells_when: bool) -> None:
         with self._lock:
             found = self.instances()[instance]

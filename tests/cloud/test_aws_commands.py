@@ -109,6 +109,23 @@ def test_no_capacity_in_two_regions_leads_to_the_third(lab: AwsCommands) -> None
     assert "There is no g4dn.xlarge (on demand) in use1-az1, us-east-1: InsufficientInstanceCapacity." in done.err
 
 
+def test_an_instance_that_ends_while_it_starts_is_followed_by_the_next_zone(lab: AwsCommands) -> None:
+    """EC2 had accepted it, and had no capacity after all; the attached command says so, and goes on."""
+    up = lab.start(*(word for word in UP if word != "--detach"))
+    first = lab.await_state("booting")
+    lab.cloud.fail_to_start(*lab.cloud.alive(), "Server.InsufficientInstanceCapacity")
+    wait_until(lambda: lab.status()["attempt"] == 2 and lab.status()["state"] == "booting", "the next machine")
+    second = lab.status()
+    lab.down()
+    done = lab.ended(up)
+    zones = [call.params["NetworkInterface.1.SubnetId"] for call in lab.cloud.calls if call.action == "RunInstances"]
+
+    assert first["machine_id"] != second["machine_id"]
+    assert len(set(zones)) == len(zones) == 2
+    assert "it never ran: There was not enough capacity to start the machine." in done.err
+    assert Exit.CANCELLED == done.code
+
+
 def test_a_quota_that_is_used_up_is_named(lab: AwsCommands) -> None:
     """Which one, its code, and where to ask for more."""
     lab.cloud.fault("RunInstances", "VcpuLimitExceeded")

@@ -220,6 +220,26 @@ def test_a_pending_instance_is_not_billed_yet() -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("Server.InsufficientInstanceCapacity", ("CapacityError", "zone")),
+        ("Server.InternalError", ("CapacityError", "zone")),
+        ("Client.VolumeLimitExceeded", ("QuotaError", "region")),
+        ("Client.InvalidSnapshot.NotFound", ("InvalidRequest", "region")),
+        ("Client.InternalError", ("InvalidRequest", "region")),
+        ("Client.UserInitiatedShutdown", None),
+        ("Server.SpotInstanceTermination", None),
+    ],
+)
+def test_what_ends_while_it_starts_is_a_launch_that_failed(code: str, expected: tuple[str, str] | None) -> None:
+    """By EC2's own code for it, which comes only after it has accepted the machine."""
+    row = {"InstanceId": "i-1", "LaunchTime": AT, "State": {"Name": "terminated"}, "StateReason": {"Code": code}}
+    never = machine_of(row, "us-east-1", skew_s=0.0).never_ran
+
+    assert expected == (None if never is None else (never.error, never.next_scope))
+
+
+@pytest.mark.parametrize(
     ("minutes", "expected"),
     [
         (0.5, Decimal("0.3") / 60),  # a minute is the least

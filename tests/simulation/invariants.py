@@ -311,6 +311,7 @@ class Invariants:
             bool(launched.excuses)
             or launched.cancelled
             or not script.boots
+            or not script.runs
             or script.agent_dies_after_s is not None
             or machine.state_reason == "PREEMPTED"
             or (cut is not None and cut[1] - cut[0] > 300)

@@ -88,13 +88,14 @@ def draw(seed: int) -> Scenario:
     dice = random.Random(f"scenario {seed}")
     shape = _shape(dice)
     jobs = tuple(draw_job(dice, shape, number) for number in range(dice.choices((1, 2, 3), (80, 14, 6))[0]))
+    late = random.Random(f"late failures {seed}")
     quiet = dice.random() < 0.25
     return Scenario(
         seed=seed,
         shape=shape,
         poll_s=dice.choices((shape.poll_s, 30.0, 60.0), (30, 30, 40))[0],
         skew_s=dice.choices((0.0, dice.uniform(-30, 30), dice.uniform(-300, 300)), (70, 20, 10))[0],
-        jobs=jobs,
+        jobs=tuple(_some_never_run(late, job) for job in jobs),
         events=_events(dice, jobs, 0 if quiet else dice.choices((0, 1, 2, 3, 4), (20, 30, 25, 15, 10))[0]),
         rates=() if quiet else _rates(dice),
         crash_share=0.0 if quiet or dice.random() < 0.7 else dice.choice((0.02, 0.1, 0.3)),
@@ -147,6 +148,12 @@ def _script(dice: random.Random, *, spot: bool, egress_gb: Decimal) -> Script:
         preempted_after_s=_some_time(dice) if spot and dice.random() < 0.3 else None,
         egress_gb=egress_gb if dice.random() < 0.5 else egress_gb / 2,
     )
+
+
+def _some_never_run(dice: random.Random, job: JobPlan) -> JobPlan:
+    """The job, some machines of which are accepted, and end for want of capacity while they start."""
+    share = dice.choices((0.0, 0.4, 1.0), (92, 6, 2))[0]
+    return replace(job, scripts=tuple(replace(each, runs=dice.random() >= share) for each in job.scripts))
 
 
 def _some_time(dice: random.Random) -> float:

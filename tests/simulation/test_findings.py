@@ -159,6 +159,29 @@ def test_a_guard_away_for_good_is_a_limit_only_where_no_other_layer_was_left() -
     assert world.cloud.bill(JOB) > Decimal(5)
 
 
+def test_a_machine_that_never_ran_is_a_launch_that_failed() -> None:
+    """The cloud took the order, and had no machine after all: the next zone has one. Nothing is paid twice."""
+    never, well = Script(runs=False), Script()
+    world = make_world(AWS, work_share=0.05, scripts=(never, well))
+    finish(world)
+    first, second = world.journal.attempts(JOB)
+
+    assert outcome(world) == ("finished", "EXIT_0")
+    assert (first.outcome, first.reason, first.error_scope) == ("launch_failed", "InsufficientCapacity", "zone")
+    assert (first.region, first.zone) != (second.region, second.zone)
+    assert world.cloud.bill(JOB) <= Decimal(5)
+
+
+def test_no_machine_ever_ran() -> None:
+    """Each place was tried once; the job ends as a launch that failed."""
+    world = make_world(AWS, work_share=0.05, scripts=(Script(runs=False),))
+    finish(world)
+    attempts = world.journal.attempts(JOB)
+
+    assert outcome(world) == ("launch_failed", "InsufficientCapacity")
+    assert len({(attempt.region, attempt.zone) for attempt in attempts}) == len(attempts) > 1
+
+
 def test_a_region_without_capacity_does_not_end_a_launch() -> None:
     """The next one is taken, with deadlines of its own."""
     world = make_world(AWS, work_share=0.05)

@@ -108,6 +108,18 @@ RULES: dict[str, tuple[dict[str, Any], Decision]] = {
     "gone with the agent's word": ({"gone": True, "beat": FINISHED}, gone("finished", "EXIT_0")),
     "gone without a word": ({"gone": True, "beat": None}, gone("agent_lost", "MACHINE_GONE")),
     "gone by preemption": ({"gone": True, "state_reason": "PREEMPTED"}, gone("preempted", "PREEMPTED")),
+    "gone before it ran": (
+        {"gone": True, "beat": None, "never_ran": "NoCapacity"},
+        gone("launch_failed", "NoCapacity"),
+    ),
+    "stopped before it ran": (
+        {"machine": MachineState.STOPPED, "beat": {"gpu": {}}, "never_ran": "NoCapacity"},
+        destroy("launch_failed", "NoCapacity"),
+    ),
+    "said not to have run, but it was heard": (
+        {"gone": True, "never_ran": "NoCapacity", "state_reason": "NoCapacity"},
+        gone("agent_lost", "NoCapacity"),
+    ),
     "gone by a signal": ({"gone": True, "beat": SHUT_DOWN}, gone("preempted", "SHUTDOWN_SIGNAL")),
     "gone just before it was to be taken down": ({"gone": True, "cancel": True}, gone("cancelled", "DOWN")),
     "gone as ordered": (
