@@ -85,14 +85,14 @@ def _loaders(clock: Clock) -> list[Any]:
     """Those of the clouds that answer without a login, and of those for which there is one here."""
     from launcher.config import cloud_settings, load_config
     from providers import registry
-    from providers.prices.live import NEEDS_LOGIN, loaders
+    from providers.prices.live import LOADERS, NEEDS_LOGIN, make_loader
 
     config = load_config(os.environ)
+    settings = {name: cloud_settings(name, config) for name in LOADERS}
     return [
-        loader
-        for loader in loaders(_cache_folder(), clock)
-        if loader.provider not in NEEDS_LOGIN
-        or registry.has_credentials(loader.provider, os.environ, cloud_settings(loader.provider, config))
+        make_loader(name, _cache_folder(), clock, settings[name])
+        for name in LOADERS
+        if name not in NEEDS_LOGIN or registry.has_credentials(name, os.environ, settings[name])
     ]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from providers.base import PriceUnknown, ProviderError
 from providers.prices.rows import Kind, Row, Sure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from launcher.core.clock import Clock
@@ -42,12 +41,17 @@ class AwsPrices:
 
     provider = "aws"
 
-    def __init__(self, clock: Clock, client: Client | None = None, *, spot: bool = True) -> None:
+    def __init__(self, clock: Clock, client: Client, *, spot: bool = True) -> None:
         self._clock = clock
-        self._client = client or Client(clock=clock, settings={}, environ=os.environ)
+        self._client = client
         self._with_spot = spot
         where = f" at {self._client.endpoint}" if self._client.endpoint else ""
         self.source = f"{ON_DEMAND_SOURCE}{f', {SPOT_SOURCE}' if spot else ''}{where}"
+
+    @classmethod
+    def of_settings(cls, clock: Clock, settings: Mapping[str, Any]) -> AwsPrices:
+        """With the profile that the configuration names, if it does."""
+        return cls(clock, Client(clock=clock, settings=settings))
 
     def load(self, gpu: str) -> list[Row]:
         """Compute prices in USD per hour. Raises ProviderError within seconds, PriceUnknown without any."""

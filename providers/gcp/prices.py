@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -19,7 +20,7 @@ from providers.gcp import credentials, errors
 from providers.prices.rows import Kind, Row, Sure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from launcher.core.clock import Clock
 
@@ -119,10 +120,22 @@ class GcpCataloguePrices:
 
     provider = "gcp"
 
-    def __init__(self, clock: Clock, source: credentials.Source | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        source: credentials.Source | None = None,
+        *,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self._clock = clock
         self._source = source
+        self._settings = settings
         self.source = f"Cloud Billing catalogue, {HOST}{PATH}"
+
+    @classmethod
+    def of_settings(cls, clock: Clock, settings: Mapping[str, Any]) -> GcpCataloguePrices:
+        """With the login that is there when it is asked, for the configuration's project."""
+        return cls(clock, settings=settings)
 
     def load(self, gpu: str) -> list[Row]:
         """Compute, disk and address in every region that has all parts. Raises PriceUnknown, ProviderUnavailable."""
@@ -178,7 +191,7 @@ class GcpCataloguePrices:
 
     def _read(self, period: dict[str, str]) -> Found:
         """The prices that we need, of all pages."""
-        source = self._source or credentials.find(os.environ, {})
+        source = self._source or credentials.find(os.environ, self._settings)
         session = _session(source)
         until_s = self._clock.monotonic() + TOTAL_S
         found: Found = {}

@@ -13,7 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from decimal import Decimal
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -23,7 +23,7 @@ from providers.base import PriceUnknown, ProviderUnavailable
 from providers.prices.rows import Kind, Row, Sure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from email.message import Message
 
     from launcher.core.clock import Clock
@@ -93,6 +93,12 @@ class AzureRetailPrices:
         if on_this_computer:
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
+
+    @classmethod
+    def of_settings(cls, clock: Clock, settings: Mapping[str, Any]) -> AzureRetailPrices:
+        """It needs no login, so no setting changes it."""
+        del settings
+        return cls(clock)
 
     def load(self, gpu: str) -> list[Row]:
         """Compute prices in USD per hour. Raises ProviderUnavailable within seconds, or PriceUnknown."""

@@ -14,13 +14,15 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from providers.prices.rows import Row
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from launcher.core.clock import Clock
 
 LOADERS = {
@@ -28,7 +30,7 @@ LOADERS = {
     "azure": "providers.prices.azure_retail:AzureRetailPrices",
     "gcp": "providers.gcp.prices:GcpCataloguePrices",
 }
-"""Provider to `module:Class`; the class is made with the clock alone."""
+"""Provider to `module:Class`; it is made by the class's `of_settings`, from a clock and the cloud's settings."""
 
 NEEDS_LOGIN = frozenset({"aws", "gcp"})
 """Clouds that tell their prices only to somebody they know."""
@@ -126,11 +128,8 @@ class CachedLoader:
             log.warning("The price cache %s cannot be written: %s", path, error)
 
 
-def loaders(folder: Path, clock: Clock) -> list[CachedLoader]:
-    """Every loader that there is, each behind its cache in `folder`."""
-    made = []
-    for target in LOADERS.values():
-        module_name, class_name = target.split(":")
-        loader: PriceLoader = getattr(import_module(module_name), class_name)(clock)
-        made.append(CachedLoader(loader, folder, clock))
-    return made
+def make_loader(provider: str, folder: Path, clock: Clock, settings: Mapping[str, Any]) -> CachedLoader:
+    """That cloud's loader, behind its cache in `folder`, with the login that the configuration's section names."""
+    module_name, class_name = LOADERS[provider].split(":")
+    loader: PriceLoader = getattr(import_module(module_name), class_name).of_settings(clock, settings)
+    return CachedLoader(loader, folder, clock)

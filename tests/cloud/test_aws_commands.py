@@ -183,12 +183,30 @@ def test_a_cloud_that_falls_silent_takes_nothing_with_it(lab: AwsCommands) -> No
     assert ["gone"] == [view["state"] for view in lab.views()]
 
 
-def test_two_profiles_are_guarded_each_with_its_own(lab: AwsCommands) -> None:
-    """Whatever the shell has set from which the guards are started again."""
+def use_profiles(lab: AwsCommands) -> None:
+    """Two profiles, a and b, and no variables."""
     (lab.user / ".aws").mkdir()
     profiles = "".join(f"[{p}]\naws_access_key_id = K-{p}\naws_secret_access_key = S\n" for p in ("a", "b"))
     (lab.user / ".aws" / "credentials").write_text(profiles)
     del lab.env["AWS_ACCESS_KEY_ID"], lab.env["AWS_SECRET_ACCESS_KEY"]
+
+
+def test_live_prices_are_asked_with_the_profile_of_the_configuration(lab: AwsCommands) -> None:
+    """Not with whichever credentials boto3 would find."""
+    use_profiles(lab)
+    lab.configure("aws: {profile: b}\n")
+    lab.env["GPULAUNCH_AZURE_PRICES_ENDPOINT"] = "http://127.0.0.1:9"
+    done = lab.run("prices", "--live", "--json")
+    asked = {call.key for call in lab.cloud.calls if call.name == "pricing:GetProducts"}
+
+    assert 0 == done.code, done.err
+    assert {"K-b"} == asked
+    assert {"aws"} == {shape["provider"] for shape in done.document["shapes"] if shape["live"]}
+
+
+def test_two_profiles_are_guarded_each_with_its_own(lab: AwsCommands) -> None:
+    """Whatever the shell has set from which the guards are started again."""
+    use_profiles(lab)
     lab.cloud.give_account("K-b", "222222222222")
     for profile in ("a", "b"):
         lab.env["AWS_PROFILE"] = profile

@@ -121,13 +121,13 @@ def test_another_gpu_has_no_price(aws: AwsLab) -> None:
     with pytest.raises(PriceUnknown):
         aws.offers(gpu="H100")
     with pytest.raises(PriceUnknown):
-        AwsPrices(aws.clock).load("H100")
+        AwsPrices.of_settings(aws.clock, {}).load("H100")
 
 
 def test_live_prices_have_rows_for_regions_and_zones(aws: AwsLab) -> None:
     """As `gpulaunch prices --live` shows them; a region that does not answer has no spot price."""
     aws.cloud.fault("DescribeSpotPriceHistory", "InternalError", status=500, region="eu-west-1")
-    rows = AwsPrices(aws.clock).load("T4")
+    rows = AwsPrices.of_settings(aws.clock, {}).load("T4")
 
     on_demand = {row.region: row.usd for row in rows if not row.spot}
     assert {"eu-west-1": Decimal("0.587"), "us-east-1": Decimal("0.526")}.items() <= on_demand.items()
