@@ -67,11 +67,11 @@ class AgentWord:
         since_s = None if waiting.beat_read_at is None else now_s - waiting.beat_read_at
         if not force and since_s is not None and since_s < self._provider.heartbeat_s:
             return attempt
-        console = self._read(attempt, lambda: self._provider.heartbeat(str(attempt.machine_id)))
+        console = _read(attempt, lambda: self._provider.heartbeat(str(attempt.machine_id)))
         if console is None and force:
             waiting.last_word_tried_at = waiting.last_word_tried_at or now_s
             return attempt
-        told = attempt if console is None else _with_news(attempt, heartbeat.latest(console))
+        told = console or attempt
         if told is attempt and not force:
             told = self._in_store(job, attempt, waiting, now_s)
         if told is not attempt:
@@ -102,16 +102,16 @@ class AgentWord:
         waiting.heard_at = now_s if waiting.heard_at is None else waiting.heard_at
         if now_s - waiting.heard_at < ASK_STORE_S:
             return attempt
-        stored = self._read(attempt, lambda: self._stores.beat(job, attempt))
-        return attempt if stored is None else _with_news(attempt, heartbeat.latest(stored))
+        return _read(attempt, lambda: self._stores.beat(job, attempt)) or attempt
 
-    def _read(self, attempt: Attempt, source: Callable[[], bytes]) -> bytes | None:
-        """What is there; None where it cannot be read."""
-        try:
-            return source()
-        except Exception as error:  # noqa: BLE001 - whatever happens there, a due machine must still be ended
-            say(attempt.token, error)
-            return None
+
+def _read(attempt: Attempt, source: Callable[[], bytes]) -> Attempt | None:
+    """The attempt with the newest heartbeat there, where it is news; None where nothing can be read."""
+    try:
+        return _with_news(attempt, heartbeat.latest(source()))
+    except Exception as error:  # noqa: BLE001 - whatever stands there, a due machine must still be ended
+        say(attempt.token, error)
+        return None
 
 
 def _with_news(attempt: Attempt, found: tuple[int, dict[str, Any]] | None) -> Attempt:

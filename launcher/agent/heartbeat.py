@@ -37,7 +37,7 @@ def decode(line: str) -> tuple[int, dict[str, Any]] | None:
         return None
     try:
         beat = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return (seq, beat) if isinstance(beat, dict) else None
 

@@ -34,10 +34,14 @@ def test_a_damaged_line_is_passed_over(at: int, by: str) -> None:
         assert None is heartbeat.decode(damaged)
 
 
+DEEP = '{"a":' * 5000 + "1" + "}" * 5000
+
+
 @pytest.mark.parametrize(
     "line",
     [
         "",
+        f"GPULAUNCH1 1 {heartbeat._crc(1, DEEP)} {DEEP}",
         "GPULAUNCH1",
         "GPULAUNCH1 1 00000000 {}",
         "| " + heartbeat.encode(1, {"state": "ended"}),
