@@ -36,7 +36,10 @@ class GpulaunchError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.what, self.why, self.fix) if part)
+        said = [part for part in (self.what, self.why, self.fix) if part]
+        # A cloud's own words may end without a full stop.
+        ended = [part if part.endswith((".", "!", "?", ":")) else f"{part}." for part in said[:-1]]
+        return " ".join([*ended, *said[-1:]])
 
 
 class UsageError(GpulaunchError):
