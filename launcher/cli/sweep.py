@@ -56,7 +56,7 @@ def sweep(
     config = load_config(os.environ)
     owner = owner_hash(config)
     clock = SystemClock()
-    providers = _providers(names, config, clock)
+    providers = _providers(names, regions, config, clock)
     machines, failed = list_all(providers, owner, clock)
     for name, error in failed.items():
         _tell_failure(name, error)
@@ -104,11 +104,14 @@ def _refuse_blind(*, unknown: bool, dry_run: bool, yes: bool) -> None:
         )
 
 
-def _providers(names: tuple[str, ...], config: Config, clock: Clock) -> dict[str, Provider]:
-    """The named providers, or all that have credentials here. Raises GpulaunchError for a named one that cannot."""
+def _providers(names: tuple[str, ...], regions: tuple[str, ...], config: Config, clock: Clock) -> dict[str, Provider]:
+    """The named providers, or all that have credentials here. Raises GpulaunchError for a named one that cannot.
+
+    Regions that are named are the only ones asked, where a provider asks each: a policy may forbid the others.
+    """
     loaded: dict[str, Provider] = {}
     for name in names or _able(config):
-        settings = {} if name == "local" else cloud_settings(name, config)
+        settings = {} if name == "local" else {**cloud_settings(name, config), "regions": regions}
         try:
             loaded[name] = registry.load(name, clock=clock, home=str(state_home(os.environ)), settings=settings)
         except GpulaunchError as error:

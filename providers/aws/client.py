@@ -45,13 +45,14 @@ AT_ONCE = 32
 class Client:
     """AWS for one credential source: the profile of the settings, else what boto3 finds.
 
-    `settings` may name `profile` and `endpoint`. Raises InvalidRequest for an endpoint that is plain http beyond this
-    computer. Asks nothing of the network before the first call.
+    `settings` may name `profile`, `endpoint` and `regions`. Raises InvalidRequest for an endpoint that is plain http
+    beyond this computer. Asks nothing of the network before the first call.
     """
 
     def __init__(self, *, clock: Clock, settings: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> None:
         self._clock = clock
         self._profile: str | None = settings.get("profile")
+        self._regions: tuple[str, ...] = settings.get("regions", ())
         self.endpoint = _checked(settings.get("endpoint") or environ.get(ENDPOINT_VARIABLE) or "")
         self._clients: dict[tuple[str, str, int], Any] = {}
         self._lock = threading.Lock()
@@ -151,9 +152,10 @@ class Client:
 
     @cached_property
     def regions(self) -> tuple[str, ...]:
-        """The regions that the account can use."""
+        """The regions that the account can use; of them those that the settings name, if they name any."""
         rows = self.call(self.home_region, "ec2.describe_regions")["Regions"]
-        return tuple(sorted(row["RegionName"] for row in rows if row.get("OptInStatus") != "not-opted-in"))
+        able = sorted(row["RegionName"] for row in rows if row.get("OptInStatus") != "not-opted-in")
+        return tuple(region for region in able if region in (self._regions or able))
 
     def call(self, region: str, name: str, *, once: bool = False, **arguments: Any) -> dict[str, Any]:
         """One call, such as `ec2.describe_instances`. Raises ProviderError.

@@ -183,6 +183,20 @@ def test_a_cloud_that_falls_silent_takes_nothing_with_it(lab: AwsCommands) -> No
     assert ["gone"] == [view["state"] for view in lab.views()]
 
 
+def test_a_sweep_asks_only_the_regions_that_are_named(lab: AwsCommands) -> None:
+    """An account may be forbidden the others; without the option that is told, since something may be there."""
+    lab.up()
+    lab.cloud.fault("DescribeInstances", "UnauthorizedOperation", status=403, region="eu-west-1")
+    everywhere = lab.run("sweep", "--provider", "aws", "--dry-run", "--json")
+    named = lab.run("sweep", "--provider", "aws", "--region", "us-east-1", "--dry-run", "--json")
+    lab.cloud.faults.clear()
+    lab.down()
+
+    assert Exit.CREDENTIALS == everywhere.code
+    assert "DescribeInstances in eu-west-1 failed" in everywhere.err
+    assert (0, ["us-east-1"]) == (named.code, [each["region"] for each in named.document]), named.err
+
+
 def use_profiles(lab: AwsCommands) -> None:
     """Two profiles, a and b, and no variables."""
     (lab.user / ".aws").mkdir()
