@@ -221,7 +221,7 @@ class Guard:
             self._writer.save(after, now=self._clock.now())
         else:
             return
-        waiting.saved_at = now_s
+        waiting.saved_at, waiting.beat = now_s, None
 
     def _alarm(self, job: Job, attempt: Attempt) -> None:
         """Tell of a machine that is not seen gone, or cannot be looked at: after ten minutes, and less often later."""

@@ -20,7 +20,7 @@ class Waiting:
     next_try_at: float = 0.0
     troubled_since: float | None = None
     beat: tuple[int, dict[str, Any]] | None = None
-    """The newest heartbeat: the journal has it too, unless its disk was full."""
+    """The newest heartbeat, until the journal has it: its disk may be full."""
     beat_read_at: float | None = None
     heard_at: float | None = None
     """When the agent was heard last, wherever; at first, when it was listened to first."""

@@ -192,7 +192,7 @@ def describe(event: Event) -> str:
     if event.kind == "moved":
         return f"going on with {data['to']}: {data['from']} has no machine for it"
     if event.kind == "accepted":
-        by = f"; the cloud itself ends it at {data['cloud_deadline']}" if data.get("cloud_deadline") else ""
+        by = f"; the backstop ends it at {data['cloud_deadline']}" if data.get("cloud_deadline") else ""
         return f"accepted: {data['machine']}{by}"
     if event.kind == "cancel_requested":
         return "asked to end the job"

@@ -48,7 +48,7 @@ def test_a_machine_is_made_watched_and_ended(lab: Lab, gcp: FakeGcp) -> None:
         f"us-central1-a/{insert.body['name']}",
     )
     assert view["cloud_deadline"] == gcp.cloud.lived()[0].ends_by_limit_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    assert "the cloud itself ends it at" in done.err
+    assert "the backstop ends it at" in done.err
     assert view["layers"] == {"guard": True, "agent": False, "backstop": True}
     assert insert.body["scheduling"]["instanceTerminationAction"] == "DELETE"
     assert 0 < limit_s < 3600
