@@ -27,6 +27,7 @@ from providers.base import (
     Machine,
     MachineNotFound,
     MachineState,
+    NeverRan,
     Offer,
     OfferRequest,
 )
@@ -59,6 +60,8 @@ class Box:
     """What the agent says then, if it gets a notice."""
     finishes_at: datetime | None = None
     silent: bool = False
+    never_ran: NeverRan | None = None
+    """Why it ended before it ran."""
 
     @property
     def id(self) -> str:
@@ -216,6 +219,7 @@ class ScriptedProvider:
             compute_usd=self._compute_usd(box, lived_s) if died_at else None,
             gpu=self.gpu,
             state_reason="PREEMPTED" if preempted else None,
+            never_ran=box.never_ran,
         )
 
     def _compute_usd(self, box: Box, lived_s: float) -> Decimal | None:

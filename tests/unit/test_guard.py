@@ -11,8 +11,9 @@ import pytest
 from makers import make_job, make_offer, make_spec
 from scripted import Bench
 
-from launcher.outcome import State
-from providers.base import MachineState, ProviderUnavailable
+from launcher.core.errors import Exit
+from launcher.outcome import State, exit_code
+from providers.base import MachineState, NeverRan, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -306,6 +307,51 @@ def test_a_machine_that_vanished_is_accounted_for(bench: Bench) -> None:
 
     assert ("agent_lost", "MACHINE_GONE", 0) == (bench.job.outcome, bench.job.reason, bench.count("delete"))
     assert bench.provider.cost_usd() == bench.spend_usd()
+
+
+NO_CAPACITY = NeverRan(what="It was full.", error="CapacityError", code="Full", next_scope="zone")
+
+
+def never_runs(bench: Bench, *, times: int) -> None:
+    """So many machines are accepted, and end while they start."""
+    left = iter(range(times))
+
+    def script(call: str, subject: str) -> None:
+        if call == "create" and next(left, None) is not None:
+            box = bench.provider.boxes[f"m-{subject}"]
+            box.beat, box.never_ran, box.taken_at = None, NO_CAPACITY, bench.clock.now()
+
+    bench.provider.after = script
+
+
+def test_a_machine_that_never_ran_is_a_launch_that_failed(bench: Bench) -> None:
+    """The next offer is tried; that the first had none is told, and costs what the cloud took for it."""
+    bench.provider.training_s = 100.0
+    never_runs(bench, times=1)
+    bench.add(make_job(offers=[make_offer(), make_offer(zone="b")]))
+    bench.run()
+    first, second = bench.journal.attempts(bench.job.id)
+    [gone] = [event.data for event in bench.journal.events(bench.job.id) if event.kind == "gone" and event.attempt == 1]
+
+    assert ("launch_failed", "Full", "CapacityError", "zone") == (
+        first.outcome,
+        first.reason,
+        first.error_kind,
+        first.error_scope,
+    )
+    assert ("It was full.", "It was full.") == (first.trouble, gone["error"])
+    assert ("b", "finished", None) == (second.zone, bench.job.outcome, second.trouble)
+    assert bench.provider.cost_usd() == bench.spend_usd()
+
+
+def test_no_machine_ever_ran(bench: Bench) -> None:
+    """The job ends as a launch that failed, for the cloud's own reason."""
+    never_runs(bench, times=2)
+    bench.add(make_job(offers=[make_offer(), make_offer(zone="b")]))
+    bench.run()
+
+    assert ("launch_failed", "Full") == (bench.job.outcome, bench.job.reason)
+    assert Exit.UNAVAILABLE == exit_code("gone", bench.job.outcome, bench.job.reason, bench.attempt.error_kind)
 
 
 def test_a_stopped_machine_is_deleted(bench: Bench) -> None:
