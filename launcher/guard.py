@@ -311,7 +311,7 @@ def _as_launch(attempt: Attempt, seen: Machine | None, decision: Decision) -> At
     failure = seen.never_ran if seen is not None else None
     if failure is None or decision.outcome != Outcome.LAUNCH_FAILED:
         return attempt
-    return replace(attempt, error_kind=failure.error, error_scope=failure.next_scope, trouble=failure.what)
+    return replace(attempt, error_kind=type(failure).__name__, error_scope=failure.next_scope, trouble=str(failure))
 
 
 def _closed(attempt: Attempt, evidence: Machine | None, now: datetime) -> Attempt:

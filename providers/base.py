@@ -158,17 +158,6 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
 
 
-class NeverRan(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a machine ended before it ran, where a cloud says so only after it has accepted the machine."""
-
-    what: str
-    error: str
-    """The class of the ProviderError that `create` would have raised."""
-    code: str
-    next_scope: str | None
-    """Where another attempt may succeed, as in ProviderError."""
-
-
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """One machine as the cloud describes it now."""
 
@@ -187,7 +176,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """When the cloud itself will delete it, where it says so."""
     tags: dict[str, str] = {}
     state_reason: str | None = None
-    never_ran: NeverRan | None = None
+    never_ran: ProviderError | None = None
+    """Why it ended before it ran, where the cloud says so only after it has accepted it."""
     log_path: str | None = None
     """Where the training's output can be read as a file on this computer, if it can."""
     console_url: str | None = None

@@ -131,10 +131,10 @@ class Store:
             self.chunks.send(last)
 
     def _send_beat(self) -> None:
-        assert self.place is not None
-        lines = (self.folder / "console.log").read_bytes().split(b"\n")[-2:]
-        if self.chunks and not self.egress.refused(len(lines[0]), periodic=True):
-            self.chunks.objects.put(f"{self.root}/heartbeat", lines[0])
+        assert self.chunks is not None
+        line = (self.folder / "console.log").read_bytes().split(b"\n")[-2:][0]
+        if not self.egress.refused(len(line), periodic=True):
+            self.chunks.objects.put(f"{self.root}/heartbeat", line)
 
     def _send(self, name: str) -> None:
         assert self.place is not None

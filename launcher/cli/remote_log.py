@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from launcher.agent import heartbeat
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from launcher.cli.state import Context
     from launcher.records import Attempt
     from launcher.store.store import Store
+    from providers.base import Provider
 
 STORE_LOOK_S = 5.0
 """A machine sends what is new every 30 s."""
@@ -55,7 +55,7 @@ def show(state: Context, job_id: str, *, follow: bool) -> None:
         if not number and not waiting:
             say(f"{job.name} has printed nothing yet: {job.state}.")
             waiting = True
-        time.sleep(pause_s)
+        state.clock.sleep(pause_s)
     if not number:
         say(f"{job.name} has printed nothing, or there is no log of it in {place}: {job.state}.")
 
@@ -89,15 +89,13 @@ class _ConsoleLog:
 
     def __init__(self, state: Context) -> None:
         self._state = state
+        self._provider: Provider | None = None
+        self._account = ""
         self._last = b""
 
     def new(self, attempt: Attempt) -> Iterator[bytes]:
         """Of that machine's console."""
-        job = self._state.journal.job(attempt.job)
-        provider = registry.load(
-            attempt.provider, clock=self._state.clock, home=str(self._state.home), settings=job.settings or {}
-        )
-        tail = provider.heartbeat(str(attempt.machine_id))
+        tail = self._provider_of(attempt).heartbeat(str(attempt.machine_id))
         tail = tail[: tail.rfind(b"\n") + 1]  # the last line may still be coming
         anchor = self._last[-ANCHOR_BYTES:]
         at = tail.rfind(anchor) if anchor else -1
@@ -105,3 +103,13 @@ class _ConsoleLog:
         for line in (tail[at + len(anchor) :] if at >= 0 else tail).splitlines():
             if line.startswith(heartbeat.OUTPUT_PREFIX.encode()):
                 yield line.removeprefix(heartbeat.OUTPUT_PREFIX.encode()) + b"\n"
+
+    def _provider_of(self, attempt: Attempt) -> Provider:
+        """Made once, and again when the job has moved to another account."""
+        if self._provider is None or self._account != attempt.account:
+            self._account = attempt.account
+            settings = self._state.journal.job(attempt.job).settings or {}
+            self._provider = registry.load(
+                attempt.provider, clock=self._state.clock, home=str(self._state.home), settings=settings
+            )
+        return self._provider

@@ -50,7 +50,8 @@ CODES: dict[str, Meaning] = {
             """InsufficientInstanceCapacity InsufficientHostCapacity InsufficientReservedInstanceCapacity
             InsufficientCapacityOnHost InsufficientVolumeCapacity InsufficientAddressCapacity InsufficientCapacity
             InsufficientFreeAddressesInSubnet UnfulfillableCapacity Unsupported SpotMaxPriceTooLow
-            InstanceTypeNotSupported InvalidAvailabilityZone Server.InsufficientInstanceCapacity""",
+            InstanceTypeNotSupported InvalidAvailabilityZone Server.InsufficientInstanceCapacity
+            Server.InternalError""",
         ),
         (
             QUOTA,
@@ -58,7 +59,8 @@ CODES: dict[str, Meaning] = {
             MaxIOPSLimitExceeded SecurityGroupLimitExceeded NetworkInterfaceLimitExceeded AddressLimitExceeded
             SecurityGroupsPerInstanceLimitExceeded PrivateIpAddressLimitExceeded AttachmentLimitExceeded
             ResourceCountExceeded ResourceLimitExceeded LimitExceeded LimitExceededException ConcurrentTagAccess
-            PendingSnapshotLimitExceeded ServiceQuotaExceededException TagLimitExceeded VPCResourceNotSpecified""",
+            PendingSnapshotLimitExceeded ServiceQuotaExceededException TagLimitExceeded VPCResourceNotSpecified
+            Client.VolumeLimitExceeded""",
         ),
         (
             WRONG_CREDENTIALS,
@@ -98,7 +100,7 @@ CODES: dict[str, Meaning] = {
             InvalidSubnetID.NotFound InvalidSubnet InvalidVpcID.NotFound InvalidGroup.NotFound
             InvalidSecurityGroupID.NotFound MissingInput VolumeTypeNotAvailableInZone
             InvalidSnapshot.NotFound NoSuchResourceException InvalidKey.DoesNotExist KMSKeyNotAccessibleFault
-            UnsupportedOperation UnsupportedOperationException""",
+            UnsupportedOperation UnsupportedOperationException Client.InvalidSnapshot.NotFound Client.InternalError""",
         ),
         (
             OUR_MISTAKE,
@@ -134,9 +136,20 @@ FIXES = {
     "VPCIdNotSpecified": NO_VPC,
     "DefaultVpcDoesNotExist": NO_VPC,
     "InvalidIamInstanceProfileName.NotFound": "Run: gpulaunch init aws --apply",
+    "Client.InternalError": "Let these credentials use the key (KMS) with which the account encrypts its disks.",
     "OptInRequired": "Enable the region in the account's settings, or choose another one with --region.",
 }
 """Where a code has a better way out than its kind has."""
+
+NEVER_RAN = {
+    "Server.InsufficientInstanceCapacity": "There was not enough capacity to start the machine.",
+    "Server.InternalError": "An error inside AWS ended the machine while it started.",
+    "Client.VolumeLimitExceeded": "The account's limit for disks (EBS) in this region was reached.",
+    "Client.InvalidSnapshot.NotFound": "The image's disk (a snapshot) was not found.",
+    "Client.InternalError": "EC2 could not start the machine, mostly for a key that it may not use.",
+}
+"""What ends an instance during its launch, which was accepted (EC2 API reference, StateReason, 2026-11; of the last one
+EC2 user guide, "Troubleshoot instance launch issues")."""
 
 NEVER_SENT = frozenset({"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError", "SSLError"})
 """The request never left this computer: nothing can have come of it."""
@@ -206,6 +219,15 @@ def translate(error: Exception, doing: str, *, profile: str | None = None, chang
     if changes and kind is ProviderUnavailable and code not in NEVER_SENT:
         kind, fix = AmbiguousOutcome, "It is asked again by itself, with the same token."
     return kind(f"{doing} failed: {code}.", _said(error), fix, code=code, next_scope=meaning.next_scope)
+
+
+def never_ran(code: str | None) -> ProviderError | None:
+    """The failed launch that an instance's state reason tells of; None for any other end."""
+    if code not in NEVER_RAN:
+        return None
+    meaning = CODES[code]
+    fix = FIXES.get(code, meaning.fix)
+    return meaning.error(NEVER_RAN[code], fix=fix, code=code, next_scope=meaning.next_scope)
 
 
 def _read(error: Exception) -> tuple[str, Meaning]:

@@ -11,16 +11,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from providers.base import (
-    Billing,
-    CapacityError,
-    InvalidRequest,
-    Machine,
-    MachineState,
-    NeverRan,
-    QuotaError,
-    read_tags,
-)
+from providers.aws.errors import never_ran
+from providers.base import Billing, Machine, MachineState, read_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,45 +44,6 @@ MACHINE_TAG = "gpulaunch-machine"
 
 SPOT_ENDS = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
 PREEMPTED = "PREEMPTED"
-# EC2 API reference, StateReason, 2026-11: what terminates an instance during its launch, which was accepted. The
-# commonest client error is a key, with which the account encrypts disks, that these credentials may not use (EC2 user
-# guide, "Troubleshoot instance launch issues").
-NEVER_RAN = {
-    never.code: never
-    for never in (
-        NeverRan(
-            what="There was not enough capacity to start the machine.",
-            error=CapacityError.__name__,
-            code="Server.InsufficientInstanceCapacity",
-            next_scope="zone",
-        ),
-        NeverRan(
-            what="An error inside AWS ended the machine while it started.",
-            error=CapacityError.__name__,
-            code="Server.InternalError",
-            next_scope="zone",
-        ),
-        NeverRan(
-            what="The account's limit for disks (EBS) in this region was reached.",
-            error=QuotaError.__name__,
-            code="Client.VolumeLimitExceeded",
-            next_scope="region",
-        ),
-        NeverRan(
-            what="The image's disk (a snapshot) was not found.",
-            error=InvalidRequest.__name__,
-            code="Client.InvalidSnapshot.NotFound",
-            next_scope="region",
-        ),
-        NeverRan(
-            what="EC2 could not start the machine with these settings: mostly because the account encrypts its disks "
-            "with a key (KMS) that these credentials may not use.",
-            error=InvalidRequest.__name__,
-            code="Client.InternalError",
-            next_scope="region",
-        ),
-    )
-}
 # `User initiated (2026-11-21 22:00:00 GMT)`; what ends from inside may come without a time.
 _ENDED_AT = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)$")
 
@@ -144,7 +97,7 @@ def machine_of(
         deadline_at=_moved(read_tags(tags).hard_deadline, skew) if timer else None,
         tags=own,
         state_reason=reason_of(row),
-        never_ran=NEVER_RAN.get(reason_of(row) or ""),
+        never_ran=never_ran(reason_of(row)),
         console_url=page,
     )
 

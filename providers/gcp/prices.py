@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -125,11 +124,11 @@ class GcpCataloguePrices:
         clock: Clock,
         source: credentials.Source | None = None,
         *,
-        settings: Mapping[str, Any] = MappingProxyType({}),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._clock = clock
         self._source = source
-        self._settings = settings
+        self._settings = settings or {}
         self.source = f"Cloud Billing catalogue, {HOST}{PATH}"
 
     @classmethod

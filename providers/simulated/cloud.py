@@ -16,7 +16,6 @@ from providers.base import (
     Machine,
     MachineNotFound,
     MachineState,
-    NeverRan,
 )
 from providers.simulated.bill import Lines, bill
 from providers.simulated.faults import Call, Delayed, Duplicated, Fault, Faults, HangingDelete, Stale, StuckTeardown
@@ -29,12 +28,7 @@ from providers.simulated.world import NO_CAPACITY, World
 T = TypeVar("T")
 _KEPT_CALLS = 10_000
 _CONSOLE_BYTES = 65_536
-_NEVER_RAN = NeverRan(
-    what="There was not enough capacity to start the machine.",
-    error=CapacityError.__name__,
-    code=NO_CAPACITY,
-    next_scope="zone",
-)
+_NEVER_RAN = CapacityError("There was not enough capacity to start the machine.", code=NO_CAPACITY, next_scope="zone")
 
 
 class Existing(NamedTuple):

@@ -27,9 +27,9 @@ from providers.base import (
     Machine,
     MachineNotFound,
     MachineState,
-    NeverRan,
     Offer,
     OfferRequest,
+    ProviderError,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Box:
     """What the agent says then, if it gets a notice."""
     finishes_at: datetime | None = None
     silent: bool = False
-    never_ran: NeverRan | None = None
+    never_ran: ProviderError | None = None
     """Why it ended before it ran."""
 
     @property

@@ -13,7 +13,7 @@ from scripted import Bench
 
 from launcher.core.errors import Exit
 from launcher.outcome import State, exit_code
-from providers.base import MachineState, NeverRan, ProviderUnavailable
+from providers.base import CapacityError, MachineState, ProviderUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -309,7 +309,7 @@ def test_a_machine_that_vanished_is_accounted_for(bench: Bench) -> None:
     assert bench.provider.cost_usd() == bench.spend_usd()
 
 
-NO_CAPACITY = NeverRan(what="It was full.", error="CapacityError", code="Full", next_scope="zone")
+NO_CAPACITY = CapacityError("It was full.", code="Full", next_scope="zone")
 
 
 def never_runs(bench: Bench, *, times: int) -> None:

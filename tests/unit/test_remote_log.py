@@ -30,7 +30,7 @@ class Machines:
         self.bench.add(make_job(spec=make_spec(store=store, resume=True), offers=offers, provider="local"))
         self.console = b""
         self.then: list[Callable[[], None]] = []
-        monkeypatch.setattr(remote_log.time, "sleep", lambda _: self.then.pop(0)())
+        monkeypatch.setattr(self.bench.clock, "sleep", lambda _: self.then.pop(0)())
         monkeypatch.setattr(registry, "load", lambda *_, **__: SimpleNamespace(heartbeat=lambda _: self.console))
 
     def show(self, *, follow: bool = True) -> None:
