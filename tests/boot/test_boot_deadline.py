@@ -37,7 +37,7 @@ def lived_s(machine: Machine) -> tuple[int, int]:
 
 def test_the_timer_is_armed_before_the_first_download(start: Start) -> None:
     """And a download that never ends does not keep the machine from its deadline."""
-    machine = start(FOREVER, network=True, image="10.0.0.1:5000/never:1", hard_after_s=12)
+    machine = start(FOREVER, network=True, image="10.0.0.1:5000/never:1", soft_after_s=11, hard_after_s=16)
     machine.ended()
     armed = machine.journal("-u", "gpulaunch-deadline.timer", "-o", "json", "--output-fields=MESSAGE").splitlines()
     armed_at = int(armed[0].split('"__REALTIME_TIMESTAMP":"')[1].split('"')[0]) / 1e6
@@ -58,7 +58,7 @@ def test_a_download_that_fails_ends_the_machine(start: Start) -> None:
 
 def test_with_the_network_cut_from_the_first_second(start: Start) -> None:
     """Docker has to be installed and cannot be: the agent says so at the serial port, and ends at the deadline."""
-    machine = start(FOREVER, before=without_docker, hard_after_s=18)
+    machine = start(FOREVER, before=without_docker, soft_after_s=16, hard_after_s=21)
     machine.ended()
 
     assert machine.result()["outcome"] == "budget_reached"
